@@ -1,0 +1,27 @@
+"""Dense layer on flattened tokens.
+
+Leading axes are folded into one around the matmul: on CPU a batched Dense makes the weight gradient read a transposed
+copy of its activation, with the whole producer chain recomputed inside that copy.
+"""
+from collections.abc import Callable
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from sora_jax.nn.axes import param
+
+
+class Linear(nnx.Module):
+    """`x @ kernel + bias` with fp32 parameters, computed in the dtype of `x`."""
+
+    def __init__(self, din: int, dout: int, *, axes: tuple[str | None, str | None], bias: bool = True,
+                 init: Callable = nnx.initializers.xavier_uniform(), rngs: nnx.Rngs):
+        self.kernel = param(rngs.params(), init, (din, dout), axes)
+        self.bias = param(rngs.params(), nnx.initializers.zeros, (dout,), (axes[1],)) if bias else None
+
+    def __call__(self, x: Float[Array, "*s i"]) -> Float[Array, "*s o"]:
+        kernel = self.kernel[...].astype(x.dtype)
+        y = x.reshape(-1, x.shape[-1]) @ kernel
+        if self.bias is not None:
+            y = y + self.bias[...].astype(x.dtype)
+        return y.reshape(*x.shape[:-1], kernel.shape[1])
