@@ -1,0 +1,92 @@
+"""World i of a split as a pure function of (seed, split, i), and the arrays and truth that follow from it.
+
+Streams are counter-based (Philox): the key is (seed, split), the counter holds the index, so splits and indices never share
+a draw and clip i costs the same wherever it lies.
+"""
+import numpy as np
+
+from sora_jax.types import ConfigError, Truth
+from sora_jax.worlds import palette
+from sora_jax.worlds.arrangements import composition, pan
+from sora_jax.worlds.families import Draw, World, bounce, collision, occluder, parabola, uniform
+from sora_jax.worlds.motion import evaluate
+from sora_jax.worlds.render import Scene
+
+FAMILIES = {f.__name__: f for f in (uniform, bounce, collision, parabola, occluder, composition, pan)}
+
+
+def stream(seed: int, split: str, index: int, attempt: int = 0) -> np.random.Generator:
+    """The generator of clip `index`; another `attempt` is an independent stream."""
+    counter = np.array([0, attempt, index, 0], np.uint64)
+    return np.random.Generator(np.random.Philox(key=np.array([seed, palette.SPLITS.index(split)], np.uint64), counter=counter))
+
+
+def draw_world(rng, split: str, families, cumulative, *, aspect: float = 1.0, seconds: float = 2.0) -> World:
+    """One world from the split's ranges; `families` are names, `cumulative` their cumulative probabilities."""
+    speeds = palette.SPEED_OOD if split == "ood_speed" else palette.SPEED
+    radii = palette.RADIUS_OOD if split == "ood_radius" else palette.RADIUS
+    pairs = palette.HELD if split == "held_pair" else palette.TRAINED
+    family = families[min(int(np.searchsorted(cumulative, rng.random(), side="right")), len(families) - 1)]
+    return FAMILIES[family](Draw(rng, speeds, radii, pairs, aspect, seconds))
+
+
+def family_table(families, weights, split: str):
+    """Names and cumulative probabilities of the families a split can show. Raises ConfigError on an unknown family."""
+    weights = tuple(weights) if weights else (1.0,) * len(families)
+    if len(weights) != len(families):
+        raise ConfigError(f"weights has {len(weights)} numbers for {len(families)} families; give one per family or none")
+    unknown = [name for name in families if name not in FAMILIES]
+    if unknown:
+        raise ConfigError(f"families has no {unknown[0]!r}; it has {', '.join(FAMILIES)}")
+    without = {"ood_speed": ("composition",), "held_pair": ("collision",)}.get(split, ())
+    kept = [(name, weight) for name, weight in zip(families, weights) if name not in without and weight > 0]
+    if not kept:
+        raise ConfigError(f"split={split!r} has no meaning for families={tuple(families)}; add 'uniform' or another family")
+    total = np.cumsum([weight for _, weight in kept])
+    return tuple(name for name, _ in kept), total / total[-1]
+
+
+def times(world: World, frames: int, fps: float, rng) -> np.ndarray:
+    """Seconds of each frame. A single frame is taken at a random moment of the horizon, else all images are beginnings."""
+    if frames == 1:
+        return np.array([rng.random() * world.seconds])
+    return np.arange(frames) / fps
+
+
+def truth(world: World, at: np.ndarray, split: str) -> Truth:
+    """Everything known about a clip: padded arrays (see `palette` for units), events, words."""
+    count, frames = len(world.radius), len(at)
+    position, velocity = np.zeros((frames, palette.K, 2), np.float32), np.zeros((frames, palette.K, 2), np.float32)
+    position[:, :count], velocity[:, :count] = evaluate(world.path, at)
+    radius, colour, shape = np.zeros(palette.K, np.float32), np.zeros(palette.K, np.int32), np.zeros(palette.K, np.int32)
+    radius[:count], colour[:count], shape[:count] = world.radius, world.colour, world.shape
+    visible, whole = np.zeros((frames, palette.K), bool), np.zeros((frames, palette.K), bool)
+    for k in range(count):
+        extent, (x, y) = palette.reach(world.shape[k], world.radius[k]), position[:, k].T
+        left, right, top, bottom = x - extent.half_width, x + extent.half_width, y - extent.up, y + extent.down
+        visible[:, k] = (right > 0) & (left < world.aspect) & (bottom > 0) & (top < 1)
+        whole[:, k] = (left >= 0) & (right <= world.aspect) & (top >= 0) & (bottom <= 1)
+        if world.slab:
+            visible[:, k] &= (left < world.slab[0]) | (right > world.slab[1])
+            whole[:, k] &= (right <= world.slab[0]) | (left >= world.slab[1])
+    last = at[-1]
+    events = [event._asdict() for event in world.path.events if at[0] <= event.time <= last]
+    return {
+        "family": world.family, "split": palette.LABELS[split], "count": count, "position": position, "velocity": velocity,
+        "radius": radius, "colour": colour, "shape": shape, "visible": visible, "whole": whole, "events": events,
+        "direction": world.direction, "relation": world.relation, "slab": world.slab, "camera": world.camera,
+        "gravity": world.path.gravity, "pattern": world.pattern, "aspect": world.aspect, "times": at,
+    }
+
+
+def scene(truths: list[Truth]) -> Scene:
+    """Truths of one frame count as the stacked arrays that `render` draws."""
+    colour = palette.RGB[np.stack([t["colour"] for t in truths])]
+    alive = np.arange(palette.K) < np.array([t["count"] for t in truths])[:, None]
+    shift = np.stack([t["times"][:, None] * np.asarray(t["camera"]) for t in truths])
+    return Scene(
+        np.stack([t["position"] for t in truths]), np.stack([t["radius"] for t in truths]), colour,
+        np.stack([t["shape"] for t in truths]), alive,
+        np.array([t["slab"] or (1.0, 0.0) for t in truths], np.float32), shift.astype(np.float32),
+        np.array([t["pattern"] for t in truths], np.float32),
+    )
