@@ -1,0 +1,77 @@
+"""AdamW with a clipped gradient, and a learning rate that is a pure function of the absolute step.
+
+The schedule is a trunk (linear warm-up, then constant) and a cooldown to zero. A branch takes a stored point of the
+trunk and only cools down from there, so one trunk serves many data sizes (Hägele et al. 2024, arXiv:2405.18392, whose
+"1-sqrt" shape is the default). Because trunk and branch agree at every step before the branch point, the optimizer
+count restored from the trunk is all a branch needs.
+"""
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx, traverse_util
+
+from sora_jax.types import ConfigError
+
+SHAPES = ("linear", "1-sqrt")
+
+
+def length(steps: int, cooldown: float = 0.0, start: int | None = None) -> int:
+    """Updates until the rate is zero: `steps`, or for a branch at `start` the total of which `cooldown` is the part."""
+    return steps if start is None else round(start / (1 - cooldown))
+
+
+def schedule(lr: float, steps: int, warmup: float = 0.02, cooldown: float = 0.2, shape: str = "1-sqrt",
+             start: int | None = None) -> optax.Schedule:
+    """Rate by absolute step. `warmup` and `cooldown` are fractions; `steps` the length of the (trunk) run in updates.
+
+    Without `start`, the last `cooldown` of `steps` cools down (0: a trunk, constant for ever). With `start`, a branch:
+    cooldown begins there and ends at `length(steps, cooldown, start)`. Raises ConfigError naming the field.
+    """
+    if shape not in SHAPES:
+        raise ConfigError(f"optimizer.shape={shape!r} is not a cooldown; choose one of {', '.join(SHAPES)}")
+    for name, value in (("warmup", warmup), ("cooldown", cooldown)):
+        if not 0 <= value < 1:
+            raise ConfigError(f"optimizer.{name}={value} is not a fraction of the run; give one in [0, 1)")
+    if start is not None and (cooldown == 0 or start < round(warmup * steps)):
+        raise ConfigError(f"a branch at step {start} needs optimizer.cooldown > 0 (is {cooldown}) and a point after the "
+                          f"warm-up of {round(warmup * steps)} steps")
+    if not lr > 0 or steps < 1:
+        raise ConfigError(f"optimizer.lr={lr} over {steps} steps cannot train; give a positive rate and length")
+    rise, end = round(warmup * steps), length(steps, cooldown, start)
+    begin = steps - round(cooldown * steps) if start is None else start
+
+    def rate(count):
+        value = lr * jnp.minimum(1.0, (count + 1) / max(rise, 1))
+        if cooldown == 0:
+            return value
+        done = jnp.clip((count - begin) / max(end - begin, 1), 0.0, 1.0)
+        return value * (1 - (done if shape == "linear" else jnp.sqrt(done)))
+
+    return rate
+
+
+def matrices(params: nnx.State) -> dict[Any, Any]:
+    """A pure dict of bool: True where a weight has two or more axes beside the stack of layers."""
+    flat = {}
+    for path, leaf in nnx.to_flat_state(params):
+        names = leaf.get_metadata().get("out_sharding") or (None,) * len(leaf.shape)
+        flat[path] = sum(name != "layers" for name in names) >= 2
+    return traverse_util.unflatten_dict(flat)
+
+
+def adamw(rate: optax.Schedule, *, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8,
+          weight_decay: float = 0.0, clip: float = 1.0, decayed=None) -> optax.GradientTransformation:
+    """Clip by global norm, Adam, decoupled decay on `decayed` (default: leaves of two or more axes), `rate`. Raises ConfigError."""
+    if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and clip > 0):
+        raise ConfigError(f"optimizer.beta1={beta1}, beta2={beta2} must lie in [0, 1) and clip={clip} be positive")
+    if decayed is None:
+        def decayed(params):
+            return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+    return optax.chain(
+        optax.clip_by_global_norm(clip),
+        optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps),
+        optax.add_decayed_weights(weight_decay, mask=decayed),
+        optax.scale_by_learning_rate(rate),
+    )

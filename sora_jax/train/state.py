@@ -1,0 +1,61 @@
+"""The training state: a tree of pure dicts, and how it is laid out, described and first drawn.
+
+Enters: a function that builds a model, an optax transformation, a mesh. Leaves: `TrainState` as arrays, as shapes, or
+as shardings. Weights never exist on one device first: they are drawn inside one `jit` with output shardings.
+"""
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, PyTree
+
+from sora_jax import mesh as meshes
+
+
+class TrainState(NamedTuple):
+    """All that the future of a run depends on, the config apart. `params` and `ema` are pure dicts."""
+
+    step: Int[Array, ""]
+    params: PyTree
+    ema: PyTree
+    opt: PyTree
+
+
+def split(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
+    """The graph of the model that `make` builds, and its weights as shapes with axis names. Allocates nothing."""
+    with nnx.use_eager_sharding(False):
+        graph, params, rest = nnx.split(nnx.eval_shape(make), nnx.Param, ...)
+    if jax.tree.leaves(rest):
+        raise TypeError(f"a model holds nnx.Param and nothing else; found {[p for p, _ in nnx.to_flat_state(rest)]}")
+    return graph, params
+
+
+def shardings(params: nnx.State, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """The `NamedSharding` of every leaf of the state; moments and EMA lie where their weights lie."""
+    rest, weights = meshes.replicated(mesh), meshes.shardings(params, mesh)
+    moments = jax.eval_shape(tx.init, nnx.to_pure_dict(params))
+    opt = optax.tree_utils.tree_map_params(
+        tx, lambda _, sharding: sharding, moments, weights, transform_non_params=lambda _: rest)
+    return TrainState(rest, weights, weights, opt)
+
+
+def draw(make: Callable[[], nnx.Module], tx: optax.GradientTransformation) -> TrainState:
+    """Step 0. The EMA starts as a copy of the weights."""
+    with nnx.use_eager_sharding(False):
+        params = nnx.to_pure_dict(nnx.state(make(), nnx.Param))
+    return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), tx.init(params))
+
+
+def initial(make: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Step 0 on the mesh."""
+    return jax.jit(lambda: draw(make, tx), out_shardings=shardings(split(make)[1], tx, mesh))()
+
+
+def abstract(make: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """The state as `ShapeDtypeStruct`s with shardings: what a checkpoint is restored into."""
+    return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+                        jax.eval_shape(lambda: draw(make, tx)), shardings(split(make)[1], tx, mesh))

@@ -1,0 +1,35 @@
+"""One update, for any model and any objective: batch in, next state and scalars out."""
+import functools
+
+import jax
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from sora_jax import mesh as meshes
+from sora_jax.train.state import TrainState
+from sora_jax.types import Batch, Scalars
+
+
+def train_step(state: TrainState, batch: Batch, *, graph, objective, tx, ema, seed) -> tuple[TrainState, Scalars]:
+    """One update. Pure: randomness is a function of (seed, step), so a resumed run is the same run."""
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+    def loss_fn(params):
+        return objective.loss(nnx.merge(graph, params), batch, key)
+
+    (loss, scalars), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    updates, opt = tx.update(grads, state.opt, state.params)
+    params = optax.apply_updates(state.params, updates)
+    scalars |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+    return TrainState(state.step + 1, params, ema(state.ema, params, state.step), opt), scalars
+
+
+def compiled(shardings: TrainState, mesh: Mesh, **parts):
+    """`train_step` under `jit`: state donated and kept in place, clips split over the mesh, scalars on every device.
+
+    `parts` are the keyword arguments of `train_step`.
+    """
+    return jax.jit(functools.partial(train_step, **parts), donate_argnums=0,
+                   in_shardings=(shardings, meshes.batch_sharding(mesh)),
+                   out_shardings=(shardings, meshes.replicated(mesh)))

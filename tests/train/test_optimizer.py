@@ -1,0 +1,68 @@
+"""Schedules are pure functions of the absolute step; decay touches matrices only."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from sora_jax.train import optimizer, state
+from sora_jax.types import ConfigError
+
+
+def values(*args, until=None, **kwargs):
+    rate = optimizer.schedule(*args, **kwargs)
+    return np.asarray(jax.vmap(rate)(jnp.arange(until or args[1])))
+
+
+def test_warmup_constant_cooldown():
+    lr = values(2.0, 100, 0.1, 0.2, "linear")
+    np.testing.assert_allclose(lr[:10], 2.0 * np.arange(1, 11) / 10, rtol=1e-6)
+    np.testing.assert_allclose(lr[10:81], 2.0)
+    np.testing.assert_allclose(lr[80:], 2.0 * (1 - np.arange(20) / 20), rtol=1e-5)
+
+
+def test_square_root_shape_falls_fast_then_slowly():
+    lr = values(1.0, 100, 0.0, 0.5, "1-sqrt")
+    np.testing.assert_allclose(lr[50:], 1 - np.sqrt(np.arange(50) / 50), atol=1e-6)
+
+
+def test_a_branch_is_its_trunk_until_it_cools_down():
+    trunk = values(1.0, 1000, 0.05, 0.0)
+    for start in (200, 640):
+        end = optimizer.length(1000, 0.2, start)
+        branch = values(1.0, 1000, 0.05, 0.2, "linear", start, until=end + 3)
+        np.testing.assert_array_equal(branch[:start], trunk[:start])
+        assert end - start == pytest.approx(0.2 * end, abs=1)
+        assert branch[start] == 1.0 and branch[start + 1] < 1.0 and branch[end - 1] > 0
+        np.testing.assert_array_equal(branch[end:], 0)
+
+
+def test_a_branch_at_the_usual_point_is_the_annealed_run():
+    np.testing.assert_array_equal(values(1.0, 500, 0.02, 0.2), values(1.0, 500, 0.02, 0.2, start=400))
+
+
+@pytest.mark.parametrize("kwargs, words", [
+    ({"shape": "cosine"}, "optimizer.shape='cosine'"), ({"warmup": 1.5}, "optimizer.warmup=1.5"),
+    ({"start": 1}, "after the warm-up"), ({"start": 50, "cooldown": 0.0}, "cooldown > 0"), ({"lr": 0.0}, "optimizer.lr=0.0"),
+])
+def test_bad_schedules_are_one_line(kwargs, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        optimizer.schedule(**{"lr": 1.0, "steps": 100, "warmup": 0.1, **kwargs})
+    assert "\n" not in str(caught.value)
+
+
+def test_decay_touches_matrices_only_and_layers_are_not_an_axis():
+    decayed = optimizer.matrices(state.split(toy.run().make)[1])
+    assert decayed == {"up": True, "down": True, "bias": False, "scales": {0: False}}
+    params = {"m": jnp.ones((2, 2)), "v": jnp.ones(2)}
+    tx = optimizer.adamw(lambda count: 0.5, weight_decay=0.1, decayed={"m": True, "v": False})
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    np.testing.assert_allclose(updates["m"], -0.05, rtol=1e-6)
+    np.testing.assert_array_equal(updates["v"], 0)
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+    params = {"a": jnp.zeros(3), "b": jnp.zeros(4)}
+    tx = optimizer.adamw(lambda count: 1.0, clip=1.0)
+    _, opt = tx.update(jax.tree.map(lambda p: p + 100, params), tx.init(params), params)
+    assert float(jnp.sqrt(sum(jnp.sum(m ** 2) for m in jax.tree.leaves(opt[1].mu)))) == pytest.approx(0.1, rel=1e-5)
