@@ -10,12 +10,14 @@ from jaxtyping import Array, Float
 
 from sora_jax.nn.axes import param
 
+XAVIER = nnx.initializers.xavier_uniform()
+
 
 class Linear(nnx.Module):
     """`x @ kernel + bias` with fp32 parameters, computed in the dtype of `x`."""
 
     def __init__(self, din: int, dout: int, *, axes: tuple[str | None, str | None], bias: bool = True,
-                 init: Callable = nnx.initializers.xavier_uniform(), rngs: nnx.Rngs):
+                 init: Callable = XAVIER, rngs: nnx.Rngs):
         self.kernel = param(rngs.params(), init, (din, dout), axes)
         self.bias = param(rngs.params(), nnx.initializers.zeros, (dout,), (axes[1],)) if bias else None
 
