@@ -18,7 +18,7 @@ from sora_jax.types import ConfigError, InputError
 
 def loader(source=None, sizes=None, **changes):
     grid = mesh.make(**(sizes or {"data": 1}))
-    return Loader(source or toy.Source(), **{"batch": 8, "seed": 5, "mesh": grid, **changes})
+    return Loader(toy.Source() if source is None else source, **{"batch": 8, "seed": 5, "mesh": grid, **changes})
 
 
 def same(a, b):
