@@ -69,13 +69,15 @@ class Run:
 
     @functools.cached_property
     def tx(self):
-        return optimizer.adamw(optimizer.schedule(*self.schedule), weight_decay=0.1)
+        return optimizer.adamw(weight_decay=0.1)
 
     @functools.cached_property
     def step(self):
         graph, params = state.split(self.make)
-        return step.compiled(state.shardings(params, self.tx, self.mesh), self.mesh, graph=graph, tx=self.tx,
-                             objective=Objective(), ema=ema.Power(), seed=self.seed)
+        rate = optimizer.schedule(*self.schedule)
+        update = step.compiled(state.shardings(params, self.tx, self.mesh), self.mesh, graph=graph, tx=self.tx,
+                               objective=Objective(), ema=ema.Power(), seed=self.seed)
+        return lambda current, batch: update(current, batch, jnp.float32(rate(int(current.step))))
 
     def initial(self):
         return state.initial(self.make, self.tx, self.mesh)

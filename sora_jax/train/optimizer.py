@@ -2,8 +2,7 @@
 
 The schedule is a trunk (linear warm-up, then constant) and a cooldown to zero. A branch takes a stored point of the
 trunk and only cools down from there, so one trunk serves many data sizes (Hägele et al. 2024, arXiv:2405.18392, whose
-"1-sqrt" shape is the default). Because trunk and branch agree at every step before the branch point, the optimizer
-count restored from the trunk is all a branch needs.
+"1-sqrt" shape is the default). Trunk and branch agree at every step before the branch point.
 """
 from typing import Any
 
@@ -17,30 +16,30 @@ from sora_jax.types import ConfigError
 SHAPES = ("linear", "1-sqrt")
 
 
-def length(steps: int, cooldown: float = 0.0, start: int | None = None) -> int:
-    """Updates until the rate is zero: `steps`, or for a branch at `start` the total of which `cooldown` is the part."""
-    return steps if start is None else round(start / (1 - cooldown))
+def cooling(end: int, cooldown: float) -> int:
+    """The update at which a run or branch that ends at `end` begins to cool down; branches leave their trunk here."""
+    return end - round(cooldown * end)
 
 
 def schedule(lr: float, steps: int, warmup: float = 0.02, cooldown: float = 0.2, shape: str = "1-sqrt",
-             start: int | None = None) -> optax.Schedule:
-    """Rate by absolute step. `warmup` and `cooldown` are fractions; `steps` the length of the (trunk) run in updates.
+             end: int | None = None) -> optax.Schedule:
+    """Rate by absolute step. `warmup` is a fraction of `steps`, the length of the trunk in updates.
 
-    Without `start`, the last `cooldown` of `steps` cools down (0: a trunk, constant for ever). With `start`, a branch:
-    cooldown begins there and ends at `length(steps, cooldown, start)`. Raises ConfigError naming the field.
+    The last `cooldown` of the first `end` updates cools down to zero: `end` is `steps` unless a branch ends earlier.
+    `cooldown` 0 is the trunk itself, constant for ever. Raises ConfigError naming the field.
     """
     if shape not in SHAPES:
         raise ConfigError(f"optimizer.shape={shape!r} is not a cooldown; choose one of {', '.join(SHAPES)}")
     for name, value in (("warmup", warmup), ("cooldown", cooldown)):
         if not 0 <= value < 1:
             raise ConfigError(f"optimizer.{name}={value} is not a fraction of the run; give one in [0, 1)")
-    if start is not None and (cooldown == 0 or start < round(warmup * steps)):
-        raise ConfigError(f"a branch at step {start} needs optimizer.cooldown > 0 (is {cooldown}) and a point after the "
-                          f"warm-up of {round(warmup * steps)} steps")
     if not lr > 0 or steps < 1:
         raise ConfigError(f"optimizer.lr={lr} over {steps} steps cannot train; give a positive rate and length")
-    rise, end = round(warmup * steps), length(steps, cooldown, start)
-    begin = steps - round(cooldown * steps) if start is None else start
+    end = steps if end is None else end
+    rise, begin = round(warmup * steps), cooling(end, cooldown)
+    if cooldown and begin < rise:
+        raise ConfigError(f"a branch that cools down from update {begin} starts inside the warm-up of {rise} updates; "
+                          "lower optimizer.warmup or give the run more clips")
 
     def rate(count):
         value = lr * jnp.minimum(1.0, (count + 1) / max(rise, 1))
@@ -61,11 +60,10 @@ def matrices(params: nnx.State) -> dict[Any, Any]:
     return traverse_util.unflatten_dict(flat)
 
 
-def adamw(rate: optax.Schedule, *, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8,
-          weight_decay: float = 0.0, clip: float = 1.0, decayed=None) -> optax.GradientTransformation:
-    """Clip by global norm, Adam, decoupled decay on `decayed` (default: leaves of two or more axes), `rate`. Raises ConfigError."""
-    if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and clip > 0):
-        raise ConfigError(f"optimizer.beta1={beta1}, beta2={beta2} must lie in [0, 1) and clip={clip} be positive")
+def adamw(*, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0,
+          clip: float = 1.0, decayed=None) -> optax.GradientTransformation:
+    """Clip by global norm, Adam, decoupled decay on `decayed` (default: leaves of two or more axes), all at rate 1:
+    the step multiplies by the learning rate, which is an argument, so branches share one compiled program."""
     if decayed is None:
         def decayed(params):
             return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
@@ -73,5 +71,4 @@ def adamw(rate: optax.Schedule, *, beta1: float = 0.9, beta2: float = 0.99, eps:
         optax.clip_by_global_norm(clip),
         optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps),
         optax.add_decayed_weights(weight_decay, mask=decayed),
-        optax.scale_by_learning_rate(rate),
     )

@@ -5,14 +5,17 @@ import jax
 import optax
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Array, Float
 
 from sora_jax import mesh as meshes
 from sora_jax.train.state import TrainState
 from sora_jax.types import Batch, Scalars
 
 
-def train_step(state: TrainState, batch: Batch, *, graph, objective, tx, ema, seed) -> tuple[TrainState, Scalars]:
-    """One update. Pure: randomness is a function of (seed, step), so a resumed run is the same run."""
+def train_step(state: TrainState, batch: Batch, rate: Float[Array, ""], *, graph, objective, tx, ema,
+               seed) -> tuple[TrainState, Scalars]:
+    """One update at learning rate `rate`. Pure: randomness is a function of (seed, step), so a resumed run is the
+    same run."""
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def loss_fn(params):
@@ -20,8 +23,8 @@ def train_step(state: TrainState, batch: Batch, *, graph, objective, tx, ema, se
 
     (loss, scalars), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     updates, opt = tx.update(grads, state.opt, state.params)
-    params = optax.apply_updates(state.params, updates)
-    scalars |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+    params = jax.tree.map(lambda p, u: (p - rate * u).astype(p.dtype), state.params, updates)
+    scalars |= {"loss": loss, "grad_norm": optax.tree.norm(grads), "rate": rate}
     return TrainState(state.step + 1, params, ema(state.ema, params, state.step), opt), scalars
 
 
@@ -31,5 +34,5 @@ def compiled(shardings: TrainState, mesh: Mesh, **parts):
     `parts` are the keyword arguments of `train_step`.
     """
     return jax.jit(functools.partial(train_step, **parts), donate_argnums=0,
-                   in_shardings=(shardings, meshes.batch_sharding(mesh)),
+                   in_shardings=(shardings, meshes.batch_sharding(mesh), meshes.replicated(mesh)),
                    out_shardings=(shardings, meshes.replicated(mesh)))

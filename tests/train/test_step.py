@@ -46,7 +46,7 @@ def test_eight_devices_equal_one(alone, sizes):
 
 def test_a_step_counts_averages_and_reports(alone):
     final, _, scalars = alone
-    assert final.step == STEPS and set(scalars) == {"half", "loss", "grad_norm"}
+    assert final.step == STEPS and set(scalars) == {"half", "loss", "grad_norm", "rate"}
     moved = np.abs(final.ema["up"] - final.params["up"]).max()
     assert 1e-4 < moved < 1.0
     assert final.opt[1].count == STEPS

@@ -1,0 +1,86 @@
+"""Every field a run has, with its default. A config file takes `base.get_config()` and changes what it needs.
+
+Durations are counted in clips and in fractions of a run, never in steps. Tuples, not lists: flags can override them.
+"""
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The base run: a small diffusion transformer on cached latents of the physics worlds."""
+    config = ConfigDict()
+    config.name = "base"
+    config.stage = "dit"  # "dit" or "vae"
+    config.seed = 0
+    config.dtype = "float32"  # compute dtype; parameters stay float32
+
+    config.data = data = ConfigDict()
+    data.name = "physics"  # a file of sora_jax/datasets
+    data.path = ""  # folder of videos or latents
+    data.manifest = ""
+    data.split = "train"
+    data.frames, data.height, data.width, data.fps = 17, 64, 64, 8.0
+    data.families = ("uniform", "bounce", "collision", "parabola", "occluder", "composition", "pan")
+    data.weights = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    data.language = "en"  # "en", "zh" or "both"
+    data.caption = "short"  # "short", "dense" or "both"
+    data.crop = 0  # VAE training: side of a random window, 0 = whole frames
+    data.crop_frames = 0
+    data.seed = 0
+
+    config.vae = vae = ConfigDict()
+    vae.name = "video_vae"
+    vae.weights = "experiments/000_autoencoder/weights.safetensors"
+    vae.patch = 4
+    vae.time = (2, 2)  # reduction in time between stages
+    vae.space = (2, 1)  # reduction in space between stages
+    vae.encoder = (64, 96, 128)
+    vae.decoder = (96, 128, 192)
+    vae.blocks = 1
+    vae.channels = 16
+    vae.conv = "auto"  # "native" conv3d, "taps" of conv2d, or by backend
+
+    config.model = model = ConfigDict()
+    model.name = "dit"
+    model.size = "w64d4"  # name of the row in configs/ladder.py
+    model.width, model.depth, model.heads = 64, 4, 4
+    model.patch = (1, 2, 2)
+    model.mlp_ratio = 4
+    model.remat = "dots"  # "none", "dots" or "full"
+
+    config.text = text = ConfigDict()
+    text.name = "text"
+    text.width, text.depth, text.heads = 128, 2, 4
+    text.length, text.pool = 128, 4
+
+    config.objective = objective = ConfigDict()
+    objective.name = "flow"
+    objective.caption_drop = 0.1
+    objective.known = (0.7, 0.1, 0.05, 0.05, 0.05, 0.05)  # none, first, last, ends, frames, box
+
+    config.sampler = sampler = ConfigDict()
+    sampler.name = "heun"
+    sampler.steps, sampler.guidance, sampler.shift = 25, 3.0, 1.0
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.lr = 2e-3
+    optimizer.beta1, optimizer.beta2, optimizer.eps = 0.9, 0.95, 1e-8
+    optimizer.weight_decay, optimizer.clip = 0.0, 1.0
+    optimizer.warmup = 0.02  # fraction of the run
+    optimizer.cooldown = 0.2  # last fraction of the run
+    optimizer.shape = "1-sqrt"  # or "linear"
+
+    config.ema = ema = ConfigDict()
+    ema.horizon = 0.05  # relative length sigma_rel of the power-function average
+
+    config.train = train = ConfigDict()
+    train.clips, train.batch = 32_000, 32
+    train.log, train.evaluate, train.save, train.sample = 0.005, 0.1, 0.1, 0.5  # every such fraction of the run
+    train.branches = ()  # stop points, as fractions of the run, that get a cooldown branch of their own
+
+    config.eval = evaluation = ConfigDict()
+    evaluation.clips, evaluation.times = 256, 8
+    evaluation.seed = 1234
+
+    config.mesh = mesh = ConfigDict()
+    mesh.data, mesh.fsdp, mesh.tensor, mesh.sequence = 1, 1, 1, 1
+    return config

@@ -1,0 +1,16 @@
+"""The causal video autoencoder on the physics worlds: windows of 9×32×32 cut around the action."""
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """The run of experiments/000_autoencoder."""
+    config = base.get_config()
+    config.name = "vae"
+    config.stage = "vae"
+    config.data.crop, config.data.crop_frames = 32, 9
+    config.objective = ConfigDict({"name": "vae", "kind": "l1l2", "kl": 1e-4})
+    config.optimizer.lr = 2e-3
+    config.train.clips, config.train.batch = 64_000, 16
+    return config
