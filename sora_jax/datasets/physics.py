@@ -3,6 +3,7 @@
 Clip i is a pure function of (config, i); the scene depends on (seed, split, i) and the families alone, so the same index
 is the same physical event at every frame rate, frame count and resolution.
 """
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ from jaxtyping import UInt8
 
 from sora_jax.types import Clip, ConfigError, Truth
 from sora_jax.worlds import palette, sampling
-from sora_jax.worlds.caption import LANGUAGES, STYLES, compose
+from sora_jax.worlds.caption import LANGUAGES, STYLES
+from sora_jax.worlds.clips import Stream
 from sora_jax.worlds.render import WHOLE, render
 
 
@@ -51,21 +53,28 @@ class Physics:
     def __init__(self, config: Config):
         _check(config)
         self.config = config
-        self._names, self._cumulative = sampling.family_table(config.families, config.weights, config.split)
+        names, cumulative = sampling.family_table(config.families, config.weights, config.split)
+        self._stream = Stream(
+            names,
+            tuple(cumulative.tolist()),
+            config.seed,
+            config.split,
+            config.frames,
+            config.fps,
+            config.width / config.height,
+            config.seconds,
+            config.language,
+            config.caption,
+        )
 
     def __len__(self) -> int:
         return self.config.size
 
     def describe(self, index: int) -> tuple[Truth, str]:
         """Truth and caption of a clip, without drawing it."""
-        config = self.config
-        if not 0 <= index < config.size:
-            raise IndexError(f"clip {index} of a source of {config.size}")
-        return compose(
-            self._names, self._cumulative, seed=config.seed, split=config.split, index=index, frames=config.frames,
-            fps=config.fps, aspect=config.width / config.height, seconds=config.seconds, language=config.language,
-            style=config.caption,
-        )
+        if not 0 <= index < self.config.size:
+            raise IndexError(f"clip {index} of a source of {self.config.size}")
+        return self._stream.clip(index)
 
     def batch(
         self, indices: Sequence[int], window: tuple[float, float, float] = WHOLE

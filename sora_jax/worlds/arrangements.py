@@ -2,6 +2,7 @@
 
 Objects live in disjoint cells of the frame, so they never overlap and "left of" or "above" is never in doubt.
 """
+
 from sora_jax.worlds import palette
 from sora_jax.worlds.families import FREE, MARGIN, Draw, World, _inside
 from sora_jax.worlds.motion import simulate
@@ -32,7 +33,11 @@ def _cells(draw: Draw, count: int, axis: int):
 def _place(draw: Draw, cell, shape: int, radius: float, shift=(0.0, 0.0)) -> tuple[float, float]:
     """A centre whose object stays in its cell while it moves by `shift`."""
     extent, (low, high) = palette.reach(shape, radius), cell
-    x = _inside(draw, low[0] + extent.half_width + MARGIN - min(shift[0], 0), high[0] - extent.half_width - MARGIN - max(shift[0], 0))
+    x = _inside(
+        draw,
+        low[0] + extent.half_width + MARGIN - min(shift[0], 0),
+        high[0] - extent.half_width - MARGIN - max(shift[0], 0),
+    )
     y = _inside(draw, low[1] + extent.up + MARGIN - min(shift[1], 0), high[1] - extent.down - MARGIN - max(shift[1], 0))
     return x, y
 
@@ -57,7 +62,7 @@ def composition(draw: Draw) -> World:
         cells = cells if relation in ("left of", "above") else cells[::-1]
     drift = DRIFT if draw.rng.random() < 0.5 else 0.0
     velocity = [(draw.uniform(-drift, drift), draw.uniform(-drift, drift)) for _ in range(count)]
-    return _world(draw, "composition", kinds, radius, cells, velocity, relation=relation, direction=None if drift else "still")
+    return _world(draw, "composition", kinds, radius, cells, velocity, relation=relation)
 
 
 def pan(draw: Draw) -> World:
@@ -69,5 +74,14 @@ def pan(draw: Draw) -> World:
     axis = 1 if palette.DIRECTIONS[camera][0] else 0
     cells = _cells(draw, count, axis)
     kinds, radius = draw.kinds(count), [draw.size() for _ in range(count)]
-    return _world(draw, "pan", kinds, radius, cells, [velocity] * count, direction=apparent,
-                  camera=(-velocity[0], -velocity[1]), pattern=draw.uniform(8.0, 14.0))
+    return _world(
+        draw,
+        "pan",
+        kinds,
+        radius,
+        cells,
+        [velocity] * count,
+        direction=apparent,
+        camera=(-velocity[0], -velocity[1]),
+        pattern=draw.uniform(8.0, 14.0),
+    )

@@ -3,6 +3,7 @@
 Every family is a function `Draw -> World`. `seconds` is the horizon for which "stays in view" and "an event happens" are
 promised; frame rate and frame count never enter, so a clip is the same physical event at any sampling.
 """
+
 import math
 from typing import NamedTuple
 
@@ -12,10 +13,11 @@ from sora_jax.worlds import palette
 from sora_jax.worlds.motion import Path, simulate
 
 MARGIN = 0.01
+HIDDEN = 0.04  # heights by which a slab reaches past the object on each side: about a quarter second out of sight
 
 
 class World(NamedTuple):
-    """One scene. `slab` is the x range of an occluder; `camera` its velocity; `still` marks a scene without motion."""
+    """One scene. `direction` is the heading at the start, `slab` the x range of an occluder, `camera` a velocity."""
 
     family: str
     path: Path
@@ -100,7 +102,10 @@ def bounce(draw: Draw) -> World:
     (colour, shape), radius, speed = draw.pick(draw.pairs), draw.size(), draw.speed()
     direction, angle = draw.pick(tuple(palette.DIRECTIONS)), draw.uniform(-0.6, 0.6)
     ux, uy = palette.DIRECTIONS[direction]
-    velocity = (speed * (ux * math.cos(angle) - uy * math.sin(angle)), speed * (uy * math.cos(angle) + ux * math.sin(angle)))
+    velocity = (
+        speed * (ux * math.cos(angle) - uy * math.sin(angle)),
+        speed * (uy * math.cos(angle) + ux * math.sin(angle)),
+    )
     bounds = _bounds(shape, radius, draw.aspect)
     axis = 0 if ux else 1
     wall = bounds[1][axis] if ux + uy > 0 else bounds[0][axis]
@@ -143,16 +148,16 @@ def parabola(draw: Draw) -> World:
 
 
 def occluder(draw: Draw) -> World:
-    """One object passes behind an opaque slab a little wider than itself and reappears."""
+    """One small, fast object passes behind an opaque slab a little wider than itself and reappears."""
     low, high = draw.pick(draw.speeds)
-    fast = (max(low, 0.8 * high), high)
     r_low, r_high = draw.pick(draw.radii)
-    (colour, shape), radius, speed = draw.pick(draw.pairs), draw.uniform(r_low, r_low + 0.4 * (r_high - r_low)), draw.uniform(*fast)
+    (colour, shape), speed = draw.pick(draw.pairs), draw.uniform(max(low, 0.9 * high), high)
+    radius = draw.uniform(r_low, r_low + 0.2 * (r_high - r_low))
     direction = draw.pick(("right", "left"))
     velocity = (speed * palette.DIRECTIONS[direction][0], 0.0)
     start = _crossing(draw, _bounds(shape, radius, draw.aspect), velocity)
-    middle = start[0] + 0.5 * velocity[0] * draw.seconds + draw.uniform(-0.02, 0.02)
-    half = 1.05 * palette.reach(shape, radius).half_width
+    middle = start[0] + 0.5 * velocity[0] * draw.seconds
+    half = palette.reach(shape, radius).half_width + HIDDEN
     path = simulate([start], [velocity], (radius,), [FREE], seconds=draw.seconds)
     slab = (middle - half, middle + half)
     return World("occluder", path, (radius,), (colour,), (shape,), draw.aspect, draw.seconds, direction, slab=slab)

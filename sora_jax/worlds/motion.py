@@ -3,6 +3,7 @@
 `simulate` finds every wall contact and elastic collision in closed form (mass ~ radius squared, restitution 1) and returns
 a `Path`; `evaluate` reads it at any times, so one path serves every frame rate. Units as in `palette`.
 """
+
 import math
 from typing import NamedTuple
 
@@ -81,7 +82,9 @@ def _next(p, v, radius, bounds, gravity, collide):
         time, side = _wall(p[i][0], v[i][0], low[0], high[0])
         if time < best[0]:
             best = (time, "wall_right" if side > 0 else "wall_left", (i,))
-        fall = _fall(p[i][1], v[i][1], gravity, low[1], high[1]) if gravity else _wall(p[i][1], v[i][1], low[1], high[1])
+        fall = (
+            _fall(p[i][1], v[i][1], gravity, low[1], high[1]) if gravity else _wall(p[i][1], v[i][1], low[1], high[1])
+        )
         if fall[0] < best[0]:
             best = (fall[0], "wall_down" if fall[1] > 0 else "wall_up", (i,))
         for j in range(i + 1 if collide else len(p), len(p)):

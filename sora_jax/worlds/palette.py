@@ -4,6 +4,7 @@ Lengths are in frame heights, times in seconds, x runs right in [0, aspect], y r
 that, seen from the grey background, every two point at least 30 degrees apart: blur and partial cover move a pixel along
 its own ray, never towards another colour.
 """
+
 from typing import NamedTuple
 
 import numpy as np

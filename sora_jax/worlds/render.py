@@ -3,6 +3,7 @@
 alpha = clip(1/2 - d * pixels_per_height, 0, 1), painted in order, the slab last. A window (y, x, extent) in frame heights
 renders a part of the frame at any resolution; whole frame: (0, 0, 1).
 """
+
 from functools import partial
 from typing import NamedTuple
 
@@ -74,6 +75,8 @@ def _render(scene: Scene, window: Float[Array, " 3"], height: int, width: int) -
     return jax.vmap(clip)(*scene)
 
 
-def render(scene: Scene, height: int, width: int, window: tuple[float, float, float] = WHOLE) -> UInt8[np.ndarray, "b f h w c"]:
+def render(
+    scene: Scene, height: int, width: int, window: tuple[float, float, float] = WHOLE
+) -> UInt8[np.ndarray, "b f h w c"]:
     """Draw every clip of `scene`. Compiled once per (b, f, height, width); the window is data, not a shape."""
     return np.asarray(_render(scene, jnp.asarray(window, jnp.float32), height, width))

@@ -3,6 +3,7 @@
 Streams are counter-based (Philox): the key is (seed, split), the counter holds the index, so splits and indices never share
 a draw and clip i costs the same wherever it lies.
 """
+
 import numpy as np
 
 from sora_jax.types import ConfigError, Truth
@@ -12,13 +13,15 @@ from sora_jax.worlds.families import Draw, World, bounce, collision, occluder, p
 from sora_jax.worlds.motion import evaluate
 from sora_jax.worlds.render import Scene
 
+PROMPTS = "prompts"  # an index stream beside those of the splits
+STREAMS = (*palette.SPLITS, PROMPTS)
 FAMILIES = {f.__name__: f for f in (uniform, bounce, collision, parabola, occluder, composition, pan)}
 
 
-def stream(seed: int, split: str, index: int, attempt: int = 0) -> np.random.Generator:
-    """The generator of clip `index`; another `attempt` is an independent stream."""
-    counter = np.array([0, attempt, index, 0], np.uint64)
-    return np.random.Generator(np.random.Philox(key=np.array([seed, palette.SPLITS.index(split)], np.uint64), counter=counter))
+def stream(seed: int, name: str, index: int, attempt: int = 0) -> np.random.Generator:
+    """The generator of clip `index` of a stream (a split, or PROMPTS); another `attempt` is independent."""
+    key, counter = np.array([seed, STREAMS.index(name)], np.uint64), np.array([0, attempt, index, 0], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def draw_world(rng, split: str, families, cumulative, *, aspect: float = 1.0, seconds: float = 2.0) -> World:
@@ -34,14 +37,18 @@ def family_table(families, weights, split: str):
     """Names and cumulative probabilities of the families a split can show. Raises ConfigError on an unknown family."""
     weights = tuple(weights) if weights else (1.0,) * len(families)
     if len(weights) != len(families):
-        raise ConfigError(f"weights has {len(weights)} numbers for {len(families)} families; give one per family or none")
+        raise ConfigError(
+            f"weights has {len(weights)} numbers for {len(families)} families; give one per family or none"
+        )
     unknown = [name for name in families if name not in FAMILIES]
     if unknown:
         raise ConfigError(f"families has no {unknown[0]!r}; it has {', '.join(FAMILIES)}")
     without = {"ood_speed": ("composition",), "held_pair": ("collision",)}.get(split, ())
     kept = [(name, weight) for name, weight in zip(families, weights) if name not in without and weight > 0]
     if not kept:
-        raise ConfigError(f"split={split!r} has no meaning for families={tuple(families)}; add 'uniform' or another family")
+        raise ConfigError(
+            f"split={split!r} has no meaning for families={tuple(families)}; add 'uniform' or another family"
+        )
     total = np.cumsum([weight for _, weight in kept])
     return tuple(name for name, _ in kept), total / total[-1]
 
@@ -53,12 +60,28 @@ def times(world: World, frames: int, fps: float, rng) -> np.ndarray:
     return np.arange(frames) / fps
 
 
+def _shown(world: World, frames: int) -> str | None:
+    """The direction a viewer can check: none in a single frame or where the motion turns."""
+    if frames == 1:
+        return None
+    return {
+        "uniform": world.direction,
+        "occluder": world.direction,
+        "pan": world.direction,
+        "composition": "still",
+    }.get(world.family)
+
+
 def truth(world: World, at: np.ndarray, split: str) -> Truth:
     """Everything known about a clip: padded arrays (see `palette` for units), events, words."""
     count, frames = len(world.radius), len(at)
     position, velocity = np.zeros((frames, palette.K, 2), np.float32), np.zeros((frames, palette.K, 2), np.float32)
     position[:, :count], velocity[:, :count] = evaluate(world.path, at)
-    radius, colour, shape = np.zeros(palette.K, np.float32), np.zeros(palette.K, np.int32), np.zeros(palette.K, np.int32)
+    radius, colour, shape = (
+        np.zeros(palette.K, np.float32),
+        np.zeros(palette.K, np.int32),
+        np.zeros(palette.K, np.int32),
+    )
     radius[:count], colour[:count], shape[:count] = world.radius, world.colour, world.shape
     visible, whole = np.zeros((frames, palette.K), bool), np.zeros((frames, palette.K), bool)
     for k in range(count):
@@ -72,10 +95,26 @@ def truth(world: World, at: np.ndarray, split: str) -> Truth:
     last = at[-1]
     events = [event._asdict() for event in world.path.events if at[0] <= event.time <= last]
     return {
-        "family": world.family, "split": palette.LABELS[split], "count": count, "position": position, "velocity": velocity,
-        "radius": radius, "colour": colour, "shape": shape, "visible": visible, "whole": whole, "events": events,
-        "direction": world.direction, "relation": world.relation, "slab": world.slab, "camera": world.camera,
-        "gravity": world.path.gravity, "pattern": world.pattern, "aspect": world.aspect, "times": at,
+        "family": world.family,
+        "split": palette.LABELS[split],
+        "count": count,
+        "position": position,
+        "velocity": velocity,
+        "radius": radius,
+        "colour": colour,
+        "shape": shape,
+        "visible": visible,
+        "whole": whole,
+        "events": events,
+        "heading": world.direction,
+        "direction": _shown(world, frames),
+        "relation": world.relation,
+        "slab": world.slab,
+        "camera": world.camera,
+        "gravity": world.path.gravity,
+        "pattern": world.pattern,
+        "aspect": world.aspect,
+        "times": at,
     }
 
 
@@ -85,8 +124,12 @@ def scene(truths: list[Truth]) -> Scene:
     alive = np.arange(palette.K) < np.array([t["count"] for t in truths])[:, None]
     shift = np.stack([t["times"][:, None] * np.asarray(t["camera"]) for t in truths])
     return Scene(
-        np.stack([t["position"] for t in truths]), np.stack([t["radius"] for t in truths]), colour,
-        np.stack([t["shape"] for t in truths]), alive,
-        np.array([t["slab"] or (1.0, 0.0) for t in truths], np.float32), shift.astype(np.float32),
+        np.stack([t["position"] for t in truths]),
+        np.stack([t["radius"] for t in truths]),
+        colour,
+        np.stack([t["shape"] for t in truths]),
+        alive,
+        np.array([t["slab"] or (1.0, 0.0) for t in truths], np.float32),
+        shift.astype(np.float32),
         np.array([t["pattern"] for t in truths], np.float32),
     )

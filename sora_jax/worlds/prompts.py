@@ -1,0 +1,60 @@
+"""Prompts for evaluation: texts of the caption grammar with what their videos must show, seen or never seen in training."""
+
+from typing import NamedTuple
+
+from sora_jax.types import ConfigError, Truth
+from sora_jax.worlds import sampling
+from sora_jax.worlds.caption import withheld
+from sora_jax.worlds.clips import Stream
+from sora_jax.worlds.specification import Specification, specification
+
+TRIES = 1000  # draws per wanted prompt before giving up
+
+
+class Prompt(NamedTuple):
+    """A text, what its words promise, and the truth of the world it was written for."""
+
+    text: str
+    specification: Specification
+    truth: Truth
+
+
+def prompts(
+    count: int,
+    *,
+    families=("uniform",),
+    weights=(),
+    language: str = "en",
+    style: str = "short",
+    seed: int = 0,
+    split: str = "val",
+    frames: int = 17,
+    fps: float = 8.0,
+    aspect: float = 1.0,
+    seconds: float = 2.0,
+    unseen: bool = True,
+    seen=(),
+) -> list[Prompt]:
+    """`count` different prompts, a pure function of the arguments.
+
+    `unseen`: only texts of the withheld tenth, which no train or val clip of any seed carries (False: only texts outside
+    it). `seen`: further texts to leave out. `split` chooses ranges and pairs (held_pair: pairs never trained, so every text is unseen).
+    Raises ConfigError when the grammar of the families has fewer such texts.
+    """
+    names, cumulative = sampling.family_table(families, weights, split)
+    stream = Stream(
+        names, tuple(cumulative.tolist()), seed, split, frames, fps, aspect, seconds, language, style, sampling.PROMPTS
+    )
+    chosen, taken = [], set(seen)
+    for index in range(TRIES * count):
+        truth, rng = stream.scene(index)
+        text = stream.word(truth, rng)
+        if text in taken or (withheld(text) or split == "held_pair") != unseen:
+            continue
+        taken.add(text)
+        chosen.append(Prompt(text, specification(text), truth))
+        if len(chosen) == count:
+            return chosen
+    raise ConfigError(
+        f"prompts: {len(chosen)} of {count} exist for families={tuple(families)}, style={style!r}; ask for fewer"
+    )
