@@ -31,6 +31,23 @@ def named_leaves(tree: PyTree) -> dict[str, Any]:
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def shapes_of(tree: PyTree) -> dict[str, list]:
+    """[shape, dtype] by path: what a stored tree must match."""
+    return {path: [list(leaf.shape), str(leaf.dtype)] for path, leaf in named_leaves(tree).items()}
+
+
+def nonfinite(state: PyTree) -> str | None:
+    """The path of the first leaf with NaN or infinity. The optimizer's leaves are not read: a bad one shows in params."""
+    leaves = named_leaves(state._replace(opt=()) if hasattr(state, "opt") else state)
+    found = _all_finite({name: leaf for name, leaf in leaves.items() if jnp.issubdtype(leaf.dtype, jnp.inexact)})
+    return next((name for name, good in jax.device_get(found).items() if not good), None)
+
+
+@jax.jit
+def _all_finite(leaves):
+    return {name: jnp.isfinite(leaf).all() for name, leaf in leaves.items()}
+
+
 def weights_hash(params: PyTree) -> str:
     """16 hex digits of SHA-256 over (path, dtype, shape, bytes) of every leaf, in order of path. Takes any tree."""
     digest = hashlib.sha256()

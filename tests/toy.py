@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from sora_jax import mesh
+from sora_jax import checkpoint, disk, loader, mesh
 from sora_jax.nn import axes
 from sora_jax.train import ema, optimizer, state, step
 
@@ -84,6 +84,23 @@ class Run:
 
     def abstract(self):
         return state.abstract(self.make, self.tx, self.mesh)
+
+    def loader(self):
+        return loader.Loader(Source(), batch=8, seed=self.seed, mesh=self.mesh, workers=0)
+
+
+def follow(folder, steps: int, every: int = 4, sizes: dict | None = None) -> None:
+    """A loop: resume from `folder`, update until `steps`, save as it goes. `python -c "import toy; toy.follow(...)"`."""
+    this = run(**(sizes or {}))
+    with disk.hold(folder), checkpoint.Checkpoints(f"{folder}/checkpoints") as checkpoints:
+        point = checkpoints.restore(this.abstract())
+        current = point.state if point else this.initial()
+        stream = this.loader().iterate(int(current.step))
+        for k in range(int(current.step), steps):
+            current, scalars = this.step(current, next(stream))
+            if (k + 1) % every == 0 or k + 1 == steps:
+                checkpoints.save(k + 1, current, {"loss": float(scalars["loss"])})
+        stream.close()
 
 
 def run(**sizes) -> Run:
