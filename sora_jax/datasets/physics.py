@@ -1,7 +1,7 @@
 """Procedural physics clips: exact motion, rendered on demand, captioned by a grammar, with full ground truth.
 
-Clip i is a pure function of (config, i); the scene depends on (seed, split, i) and the families alone, so the same index
-is the same physical event at every frame rate, frame count and resolution.
+Clip i is a pure function of (config, i); the scene depends on (seed, split, i) and the families alone, so one index is
+one physical event at every frame rate, frame count above one and resolution.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from sora_jax.worlds.render import WHOLE, render
 
 @dataclass(frozen=True)
 class Config:
-    """What to draw. `seconds` is the horizon of the events, whatever frames and fps; `size` the length of the source."""
+    """What to draw. `seconds` is the horizon of the events, whatever frames and fps; `size` the number of clips."""
 
     frames: int = 17
     height: int = 64
@@ -79,7 +79,7 @@ class Physics:
     def batch(
         self, indices: Sequence[int], window: tuple[float, float, float] = WHOLE
     ) -> tuple[UInt8[np.ndarray, "b f h w c"], list[str], list[Truth]]:
-        """Clips drawn together (one compiled call), their captions and truths. `window`: y, x, extent in frame heights."""
+        """Clips drawn in one compiled call, their captions and truths. `window`: y, x, extent in frame heights."""
         truths, captions = zip(*(self.describe(int(index)) for index in indices))
         video = render(sampling.scene(list(truths)), self.config.height, self.config.width, window)
         return video, list(captions), list(truths)

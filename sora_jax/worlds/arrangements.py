@@ -1,4 +1,4 @@
-"""Families with several objects that do not touch: `composition` (count, colour, shape, place) and `pan` (moving camera).
+"""Families of several objects that do not touch: `composition` (count, colour, shape, place) and `pan` (moving camera).
 
 Objects live in disjoint cells of the frame, so they never overlap and "left of" or "above" is never in doubt.
 """
@@ -50,7 +50,7 @@ def _world(draw: Draw, family: str, kinds, radius, cells, velocity, **rest) -> W
 
 
 def composition(draw: Draw) -> World:
-    """One to three objects, alike or different, still or drifting slowly; two different ones stand in a named relation."""
+    """One to three objects, alike or different, still or drifting; two different ones stand in a named relation."""
     count, axis = draw.pick((1, 2, 2, 3)), draw.pick((0, 1))
     alike = count > 1 and draw.rng.random() < 0.3
     kinds = draw.kinds(1) * count if alike else draw.kinds(count)

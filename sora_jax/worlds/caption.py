@@ -1,7 +1,7 @@
-"""Captions from truth: a grammar with controlled paraphrases in two languages, and a tenth of it that is never trained on.
+"""Captions from truth: a grammar with controlled paraphrases in two languages, a tenth of which is never trained on.
 
-`withheld(text)` is a hash of the text alone: training and validation streams never show a withheld caption, whatever their
-length, seed or config; `prompts.draw` takes its unseen prompts from there. (Caption drop and splits do not change it.)
+`withheld(text)` is a hash of the text alone: train and val streams never show a withheld caption, whatever their length,
+seed or config; `prompts` takes its unseen texts from there.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ COMMONEST = 0.5  # probability of the first template of a list
 WITHHELD_TENTH = 10
 SALT = b"sora_jax captions 1"  # under this salt "a red circle moves right" is a training caption
 SIZE_EDGES = (0.09, 0.117, 0.134, 0.16)  # heights: tiny | small | medium | large | huge
-PACE_EDGES = (0.10, 0.18, 0.245, 0.33)  # heights per second
+PACE_EDGES = (0.10, 0.18, 0.25, 0.35)  # heights per second
 
 
 def withheld(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Captioned clips by index: worlds of `sampling` with captions of `caption`, and no withheld caption in train or val."""
+"""Captioned clips by index: worlds of `sampling`, captions of `caption`, and no withheld caption in train or val."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ class Stream:
         return caption(truth, language, style, rng)
 
     def clip(self, index: int) -> tuple[Truth, str]:
-        """Truth and caption. In train and val a withheld caption is reworded, and in the last resort the scene redrawn."""
+        """Truth and caption. In train and val a withheld caption is reworded; in the last resort the scene is redrawn."""
         for attempt in range(SCENES):
             truth, rng = self.scene(index, attempt)
             for _ in range(PARAPHRASES):

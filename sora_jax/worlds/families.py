@@ -1,7 +1,7 @@
 """How each family of scenes is drawn: a `World` is the complete, resolution-free description of one clip.
 
-Every family is a function `Draw -> World`. `seconds` is the horizon for which "stays in view" and "an event happens" are
-promised; frame rate and frame count never enter, so a clip is the same physical event at any sampling.
+Every family is a function `Draw -> World`. `seconds` is the horizon for which "stays in view" and "an event happens"
+are promised; frame rate and frame count never enter, so a clip is the same physical event at any sampling.
 """
 
 import math
@@ -13,7 +13,7 @@ from sora_jax.worlds import palette
 from sora_jax.worlds.motion import Path, simulate
 
 MARGIN = 0.01
-HIDDEN = 0.04  # heights by which a slab reaches past the object on each side: about a quarter second out of sight
+HIDDEN = 0.025  # heights by which a slab reaches past the object on each side: a sixth of a second out of sight
 
 
 class World(NamedTuple):
@@ -79,7 +79,7 @@ FREE = ((-math.inf, -math.inf), (math.inf, math.inf))
 
 
 def _crossing(draw: Draw, bounds, velocity) -> tuple[float, float]:
-    """A start from which constant `velocity` keeps the centre within `bounds` for the horizon, where that is possible."""
+    """A start from which constant `velocity` keeps the centre within `bounds` for the horizon, where possible."""
     start = []
     for low, high, v in zip(*bounds, velocity):
         travel = v * draw.seconds
@@ -148,11 +148,10 @@ def parabola(draw: Draw) -> World:
 
 
 def occluder(draw: Draw) -> World:
-    """One small, fast object passes behind an opaque slab a little wider than itself and reappears."""
-    low, high = draw.pick(draw.speeds)
-    r_low, r_high = draw.pick(draw.radii)
-    (colour, shape), speed = draw.pick(draw.pairs), draw.uniform(max(low, 0.9 * high), high)
-    radius = draw.uniform(r_low, r_low + 0.2 * (r_high - r_low))
+    """One object, among the smallest and fastest of its split, passes behind an opaque slab and reappears."""
+    high, (r_low, r_high) = max(draw.speeds)[1], min(draw.radii)
+    (colour, shape), speed = draw.pick(draw.pairs), draw.uniform(0.94 * high, high)
+    radius = draw.uniform(r_low, r_low + 0.1 * (r_high - r_low))
     direction = draw.pick(("right", "left"))
     velocity = (speed * palette.DIRECTIONS[direction][0], 0.0)
     start = _crossing(draw, _bounds(shape, radius, draw.aspect), velocity)

@@ -1,7 +1,7 @@
 """Exact motion of up to K objects: straight lines or parabolas between events, and the events themselves.
 
-`simulate` finds every wall contact and elastic collision in closed form (mass ~ radius squared, restitution 1) and returns
-a `Path`; `evaluate` reads it at any times, so one path serves every frame rate. Units as in `palette`.
+`simulate` finds every wall contact and elastic collision in closed form (mass ~ radius squared, restitution 1) and
+returns a `Path`; `evaluate` reads it at any times, so one path serves every frame rate. Units as in `palette`.
 """
 
 import math

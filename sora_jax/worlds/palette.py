@@ -1,8 +1,8 @@
 """What a procedural world is made of: colours, shapes, directions, the ranges of each split, and the held-out pairs.
 
-Lengths are in frame heights, times in seconds, x runs right in [0, aspect], y runs down in [0, 1]. Colours were chosen so
-that, seen from the grey background, every two point at least 30 degrees apart: blur and partial cover move a pixel along
-its own ray, never towards another colour.
+Lengths are in frame heights, times in seconds, x runs right in [0, aspect], y runs down in [0, 1]. Colours were chosen
+so that, seen from the grey background, every two point at least 30 degrees apart: blur and partial cover move a pixel
+along its own ray, never towards another colour.
 """
 
 from typing import NamedTuple
@@ -42,8 +42,8 @@ REACH = (
 
 SPLITS = ("train", "val", "ood_speed", "ood_radius", "held_pair")
 LABELS = {"train": "id", "val": "id", "ood_speed": "ood_speed", "ood_radius": "ood_radius", "held_pair": "held_pair"}
-SPEED = ((0.125, 0.30),)  # heights per second: a quarter to six tenths of the frame in two seconds
-SPEED_OOD = ((0.04, 0.09), (0.36, 0.42))
+SPEED = ((0.125, 0.32),)  # heights per second: a quarter to almost two thirds of the frame in two seconds
+SPEED_OOD = ((0.04, 0.09), (0.38, 0.44))
 RADIUS = ((0.10, 0.15),)
 RADIUS_OOD = ((0.06, 0.08), (0.18, 0.21))
 GRAVITY = 0.6  # heights per second squared

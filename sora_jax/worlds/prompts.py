@@ -1,4 +1,4 @@
-"""Prompts for evaluation: texts of the caption grammar with what their videos must show, seen or never seen in training."""
+"""Prompts for evaluation: texts of the caption grammar, never seen in training, with what their videos must show."""
 
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ def prompts(
     """`count` different prompts, a pure function of the arguments.
 
     `unseen`: only texts of the withheld tenth, which no train or val clip of any seed carries (False: only texts outside
-    it). `seen`: further texts to leave out. `split` chooses ranges and pairs (held_pair: pairs never trained, so every text is unseen).
+    it). `seen`: further texts to leave out. `split` chooses ranges and pairs (held_pair: never trained, all unseen).
     Raises ConfigError when the grammar of the families has fewer such texts.
     """
     names, cumulative = sampling.family_table(families, weights, split)

@@ -1,7 +1,7 @@
 """Scene arrays to pixels: jitted signed-distance rendering with one-pixel anti-aliasing, batched over clips and frames.
 
-alpha = clip(1/2 - d * pixels_per_height, 0, 1), painted in order, the slab last. A window (y, x, extent) in frame heights
-renders a part of the frame at any resolution; whole frame: (0, 0, 1).
+alpha = clip(1/2 - d * pixels_per_height, 0, 1), painted in order, the slab last. A window (y, x, extent) in frame
+heights renders a part of the frame at any resolution; whole frame: (0, 0, 1).
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ STRIPE = 0.25  # period of the faint pan pattern, in heights
 
 
 class Scene(NamedTuple):
-    """What is drawn. Leading axis b of clips; `slab` is an x range (empty when low >= high); `shift` moves the pattern."""
+    """What is drawn. `slab` is an x range (empty when low >= high); `shift` moves the pattern of amplitude `pattern`."""
 
     position: Float[np.ndarray, "b f k 2"]
     radius: Float[np.ndarray, "b k"]
@@ -32,7 +32,7 @@ class Scene(NamedTuple):
 
 
 def _distance(x: Array, y: Array, radius: Array, shape: Array) -> Array:
-    """Signed distance to a circle, square or upright triangle at the origin (corner distances are those of the faces)."""
+    """Signed distance to a circle, square or upright triangle at the origin (at corners that of the nearest face)."""
     circle = jnp.sqrt(x * x + y * y) - radius
     square = jnp.maximum(jnp.abs(x), jnp.abs(y)) - palette.SQUARE_HALF * radius
     inner = 0.5 * palette.TRIANGLE_CIRCUM * radius
@@ -48,8 +48,8 @@ def _wave(x: Array) -> Array:
 
 
 def _frame(position, radius, colour, shape, alive, slab, shift, pattern, y, x, scale):
-    """One frame `h w c`; `scale` is pixels per height. Channels are stacked last, where XLA fuses everything into one pass
-    (15 times faster on a CPU than planes that are moved afterwards)."""
+    """One frame `h w c`; `scale` is pixels per height. Channels are stacked last, which XLA fuses into one pass (ten
+    times faster on a CPU than planes that are moved afterwards)."""
     wave = pattern * _wave(x + shift[0]) * _wave(y + shift[1])
     planes = [palette.GREY[c] + wave for c in range(3)]
     for k in range(position.shape[0]):

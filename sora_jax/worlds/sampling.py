@@ -1,7 +1,7 @@
 """World i of a split as a pure function of (seed, split, i), and the arrays and truth that follow from it.
 
-Streams are counter-based (Philox): the key is (seed, split), the counter holds the index, so splits and indices never share
-a draw and clip i costs the same wherever it lies.
+Streams are counter-based (Philox): the key is (seed, split), the counter holds the index, so splits and indices never
+share a draw and clip i costs the same wherever it lies.
 """
 
 import numpy as np
@@ -54,7 +54,7 @@ def family_table(families, weights, split: str):
 
 
 def times(world: World, frames: int, fps: float, rng) -> np.ndarray:
-    """Seconds of each frame. A single frame is taken at a random moment of the horizon, else all images are beginnings."""
+    """Seconds of each frame. A single frame is a random moment of the horizon, else all images would be beginnings."""
     if frames == 1:
         return np.array([rng.random() * world.seconds])
     return np.arange(frames) / fps

@@ -1,6 +1,6 @@
 """What a caption promises, in checkable terms: objects, direction, relation.
 
-`specification` reads a truth, or any English or Chinese sentence that names coloured shapes ("two red balls", 红色圆形).
+`specification` reads a truth, or any English or Chinese sentence that names coloured shapes (two red balls).
 """
 
 import re
