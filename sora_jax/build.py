@@ -92,10 +92,24 @@ def mesh(config: ConfigDict):
 
 def dataset(config: ConfigDict, **changes: Any):
     """The source that `config.data` describes; `changes` replace fields of the dataset's config (split, size …)."""
+    if config.data.name == "latents":
+        changes["path"] = str(Path(config.data.path) / changes.get("split", config.data.split))
     module = registry.load("datasets", config.data.name)
     fields = {field.name for field in dataclasses.fields(module.Config)}
     data = ConfigDict({k: v for k, v in {**config.data, **changes}.items() if k in fields and v != ""})
     return module.source(section(ConfigDict({"data": data}), "data", module.Config))
+
+
+def validation(config: ConfigDict):
+    """The held-out set: uint8 clips for the autoencoder, one Batch of cached latents for the transformer."""
+    count = config.eval.clips
+    if config.stage == "vae":
+        source = dataset(config, split="val")
+        return collate.draw(source, range(min(count, len(source))))[0]
+    source = dataset(config, split="val")
+    if len(source) < count:
+        raise ConfigError(f"eval.clips={count} but {config.data.path}/val holds {len(source)}; encode more or ask less")
+    return collate.latents([source[i] for i in range(count)])
 
 
 def training_source(config: ConfigDict):
@@ -183,9 +197,8 @@ def validate(config: ConfigDict) -> None:
 
 
 def from_json(text: str) -> ConfigDict:
-    """A config saved beside a run. Fields the code no longer knows are an error, not a silence."""
-    from_default = json.loads(text)
-    return ConfigDict({k: _tuples(v) for k, v in from_default.items()}, convert_dict=True)
+    """A config saved beside a run; JSON's lists become tuples again."""
+    return ConfigDict(_tuples(json.loads(text)))
 
 
 def to_json(config: ConfigDict) -> str:

@@ -18,6 +18,8 @@ from sora_jax.nn.conv import CausalConv3d
 from sora_jax.nn.norm import RMSNorm
 from sora_jax.types import ConfigError
 
+START_LOGVAR = -5.0  # a posterior as wide as its prior drowns the first signal: training sits at flat grey for long
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -94,6 +96,8 @@ class Encoder(nnx.Module):
         self.stages, self.downs = nnx.List(stages), nnx.List(downs)
         self.norm = RMSNorm(widths[-1], rngs=rngs)
         self.head = CausalConv3d(widths[-1], 2 * config.channels, (1, 1, 1), impl=impl, rngs=rngs)
+        quiet = jnp.repeat(jnp.array([0.0, START_LOGVAR]), config.channels)
+        self.head.bias.set_value(quiet)
 
     def __call__(self, x: Float[Array, "b f h w 3"]) -> Float[Array, "b fl hl wl zz"]:
         x = self.stem(rearrange(x, "b f (h p) (w q) c -> b f h w (p q c)", p=self.patch, q=self.patch))

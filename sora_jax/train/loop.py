@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from sora_jax import build, checkpoint, loader, report
+from sora_jax import build, checkpoint, disk, loader, report
 from sora_jax.train import optimizer, recording, state, step
 from sora_jax.train.evaluating import Evaluation
 
@@ -55,6 +55,7 @@ class Job:
             self.source, batch=config.train.batch, seed=config.seed, mesh=self.mesh, collate=self.collate
         )
         self.evaluation = Evaluation(config, self.graph)
+        self.seconds = 0.0
 
     def make(self):
         """The model with the seed's fresh weights."""
@@ -72,22 +73,22 @@ class Job:
 
     def advance(self, current: state.TrainState | None, name: str, until: int, stop: Stop | None) -> state.TrainState:
         """Train until update `until`, from `current` or from the newest checkpoint under `name` if that is further on."""
-        saves = checkpoint.Checkpoints(self.folder / name)
-        begin = 0 if current is None else int(current.step)
-        if saves.latest is not None and (current is None or saves.latest > begin):
-            current = saves.restore(state.abstract(self.make, self.tx, self.mesh))
-        elif current is None:
-            current = state.initial(self.make, self.tx, self.mesh)
-        begin = int(current.step)
-        if begin < until:
-            self.writer.resume(begin, name)
-            current = self.walk(current, saves, name, begin, until, self.rate(stop))
+        with checkpoint.Checkpoints(self.folder / name) as saves:
+            if saves.steps() or current is None:
+                point = saves.restore(state.abstract(self.make, self.tx, self.mesh))
+                if point is not None:
+                    current, self.seconds = point.state, point.meta["seconds"]
+                elif current is None:
+                    current = state.initial(self.make, self.tx, self.mesh)
+            begin = int(current.step)
+            if begin < until:
+                self.writer.resume(name, begin)
+                current = self.walk(current, saves, name, begin, until, self.rate(stop))
         return current
 
     def walk(self, current, saves, name, begin, until, rate) -> state.TrainState:
         """The loop itself. Scalars of an update are fetched after the next one is dispatched."""
-        pending, started = None, time.perf_counter()
-        label = f"{self.config.name} {name}"
+        pending, started, label = None, time.perf_counter() - self.seconds, f"{self.config.name} {name}"
         with report.progress(until, label, initial=begin) as bar, contextlib.closing(self.loader.iterate(begin)) as data:
             for k in range(begin, until):
                 current, scalars = self.update(current, next(data), jnp.float32(rate(k)))
@@ -97,9 +98,9 @@ class Job:
                 if (k + 1) % self.every("save") == 0 or k + 1 == until:
                     saves.save(k + 1, current, {"seconds": time.perf_counter() - started})
                 if (k + 1) % self.every("evaluate") == 0 and k + 1 < until:
-                    self.writer.write_scalars(k + 1, self.evaluation.brief(current), prefix=f"{name}/")
-            if pending is not None:
-                self.note(name, *pending, bar, force=True)
+                    self.writer.write_scalars(k + 1, self.evaluation.brief(current), name)
+            self.note(name, *pending, bar, force=True)
+            self.seconds = time.perf_counter() - started
         return current
 
     def note(self, name, k, scalars, bar, force=False) -> None:
@@ -107,19 +108,19 @@ class Job:
         bar.update(1)
         if force or k % self.every("log") == 0:
             values = {key: float(value) for key, value in jax.device_get(scalars).items()}
-            self.writer.write_scalars(k, {**values, "clips": k * self.config.train.batch}, prefix=f"{name}/")
+            self.writer.write_scalars(k, {**values, "clips": k * self.config.train.batch}, name)
             bar.set(loss=values["loss"])
 
 
 def run(config: ConfigDict, folder: str | Path) -> list[dict]:
     """Train `config` in `folder`; returns its records, one per annealed point. Raises ConfigError, InputError."""
     folder = Path(folder).absolute()
-    with checkpoint.one_writer(folder):
+    with disk.hold(folder):
         job = Job(config, folder)
         recording.describe(config, folder)
         current = None
         for stop in stops(job.steps, config.optimizer.cooldown, config.train.branches):
-            current = job.advance(current, "trunk", stop.start, None)
+            current = job.advance(current, "checkpoints", stop.start, None)
             if not recording.done(folder, config, stop.end):
                 branch = job.advance(jax.tree.map(jnp.copy, current), f"branch-{stop.end}", stop.end, stop)
                 recording.finish(job, branch, stop)

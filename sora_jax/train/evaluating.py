@@ -1,0 +1,61 @@
+"""What a run measures of itself: a validation loss (transformer) or reconstructions (autoencoder), on EMA and raw weights.
+
+The held-out set and its noise are fixed by `config.eval`, so all runs of a study read the same instrument.
+"""
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from sora_jax import build, video
+from sora_jax.evals import loss, reconstruction
+from sora_jax.train.state import TrainState
+
+
+class Evaluation:
+    """Readers for one config, built once; each call is a pure function of the weights."""
+
+    def __init__(self, config: ConfigDict, graph: nnx.GraphDef):
+        self.config, self.graph = config, graph
+        self.held = build.validation(config)
+        if config.stage == "vae":
+            self.reconstruct = jax.jit(lambda params, x: _reconstruct(nnx.merge(graph, nnx.State(params)), x))
+        else:
+            objective, rule = build.objective(config), config.eval
+            self.read = loss.reader(graph, objective, self.held, times=rule.times, seed=rule.seed)
+
+    def measure(self, params, clips: int | None = None) -> dict[str, Any]:
+        """`val_loss` and what goes with it, for these weights; `clips` limits the autoencoder's set."""
+        if self.config.stage != "vae":
+            return loss.evaluate(self.read(params))
+        found = reconstruction.evaluate(lambda x: self.reconstruct(params, x), self.held[:clips])
+        return {"val_loss": 10 ** (-found["psnr"] / 10), **found}
+
+    def brief(self, state: TrainState) -> dict[str, float]:
+        """A few scalars on EMA and raw weights, for the curves of a run."""
+        found = {}
+        for name, params in (("ema", state.ema), ("raw", state.params)):
+            measured = self.measure(params, 32)
+            found |= {f"{key}_{name}": measured[key] for key in ("val_loss", "psnr") if key in measured}
+        return found
+
+
+def _reconstruct(model, x):
+    mean, _ = model.moments(video.to_float(x))
+    return video.to_uint8(model.decoder(mean))
+
+
+def statistics(graph: nnx.GraphDef, params, videos: np.ndarray, batch: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every latent channel over `videos`: what makes latents unit-scaled."""
+    moments = jax.jit(lambda params, x: nnx.merge(graph, nnx.State(params)).moments(video.to_float(x))[0])
+    chunks = [np.asarray(moments(params, videos[i : i + batch])) for i in range(0, len(videos) // batch * batch, batch)]
+    flat = np.concatenate(chunks).reshape(-1, chunks[0].shape[-1]).astype(np.float64)
+    return flat.mean(0).astype(np.float32), flat.std(0).astype(np.float32)
+
+
+def with_statistics(params: dict, mean: np.ndarray, std: np.ndarray) -> dict:
+    """The same weights with the latents' mean and standard deviation stored among them."""
+    return {**params, "mean": jnp.asarray(mean), "std": jnp.asarray(std)}

@@ -1,0 +1,122 @@
+"""What a run leaves behind: its config, one record per annealed point, EMA weights, and pictures of what it learned."""
+import json
+import os
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from sora_jax import build, disk, video, weights
+from sora_jax.scaling import figure, records as ledger
+from sora_jax.train import evaluating
+from sora_jax.train.state import TrainState
+from sora_jax.types import InputError
+
+FLOPS_VERSION = 1
+RECORDS = "records.jsonl"
+PACKAGES = ("jax", "flax", "optax", "numpy")
+
+
+def describe(config: ConfigDict, folder: Path) -> None:
+    """Write config.json; a folder that holds another config is refused, naming the fields that differ."""
+    path, text = folder / "config.json", build.to_json(config)
+    if path.exists() and path.read_text() != text:
+        old, new = _flat(json.loads(path.read_text())), _flat(json.loads(text))
+        changed = [f"{k}: {old.get(k)} → {new.get(k)}" for k in sorted({**old, **new}) if old.get(k) != new.get(k)]
+        raise InputError(f"{folder} holds a run of another config ({'; '.join(changed[:4])}); use another --workdir")
+    disk.write(path, text.encode())
+
+
+def _flat(tree: dict, prefix: str = "") -> dict:
+    return {k: v for key, value in tree.items()
+            for k, v in (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}).items()}
+
+
+def name_of(config: ConfigDict, end: int) -> str:
+    """The id of the record of the annealed point at update `end`."""
+    return f"{ledger.run_id(config.to_dict())}-{end}"
+
+
+def records(folder: Path) -> list[dict]:
+    """The records written so far."""
+    path = folder / RECORDS
+    return ledger.read(path) if path.exists() else []
+
+
+def done(folder: Path, config: ConfigDict, end: int) -> bool:
+    """Whether the annealed point at update `end` is recorded."""
+    return any(record["id"] == name_of(config, end) for record in records(folder))
+
+
+def commit() -> str:
+    """The commit of the code, with "+" if the tree had changes; "unknown" outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        show = [["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"]]
+        head, dirty = (subprocess.run(c, cwd=root, capture_output=True, text=True, check=True).stdout for c in show)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.strip() + ("+" if dirty.strip() else "")
+
+
+def environment() -> dict:
+    """Versions and machine, for the record."""
+    return {"python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count(),
+            **{name: metadata.version(name) for name in PACKAGES}}
+
+
+def finish(job, state: TrainState, stop) -> dict:
+    """Measure an annealed state, write its weights, pictures and record (in that order), and clear its checkpoints."""
+    config, last = job.config, stop.end == job.steps
+    ema = state.ema
+    if config.stage == "vae":
+        ema = evaluating.with_statistics(ema, *evaluating.statistics(job.graph, ema, job.evaluation.held))
+    measured = job.evaluation.measure(ema)
+    record = compose(job, stop, measured, job.evaluation.measure(state.params)["val_loss"])
+    if last:
+        meta = {"id": record["id"], "config": json.loads(build.to_json(config)), "record": record}
+        weights.save_weights(job.folder / "weights.safetensors", ema, meta)
+        pictures(job, ema)
+    ledger.append(job.folder / RECORDS, record)
+    job.writer.write_scalars(stop.end, {k: v for k, v in measured.items() if isinstance(v, float)}, "annealed")
+    if not last:
+        shutil.rmtree(job.folder / f"branch-{stop.end}")
+    return record
+
+
+def compose(job, stop, measured: dict, raw: float) -> dict:
+    """The record of one annealed point: every count, exact FLOPs, seeds, device, commit and config hash."""
+    config, counts = job.config, build.param_counts(job.config)
+    clips, tokens = stop.end * config.train.batch, build.tokens_per_clip(config)
+    name, total = name_of(config, job.steps), sum(counts.values())
+    return {
+        "id": name_of(config, stop.end), "experiment": config.name, "config_hash": ledger.run_id(config.to_dict()),
+        "model": config.model.size if config.stage == "dit" else config.vae.name,
+        "width": config.model.width if config.stage == "dit" else max(config.vae.decoder),
+        "depth": config.model.depth if config.stage == "dit" else len(config.vae.decoder),
+        "n_core": counts.get("n_core", total), "n_total": total, "params": counts, "tokens_per_clip": tokens,
+        "clips": clips, "tokens": clips * tokens, "latent_elements": clips * int(np.prod(build.latent_shape(config))),
+        "flops": 3 * sum(build.forward_flops(config).values()) * clips, "flops_version": FLOPS_VERSION,
+        "steps": stop.end, "batch": config.train.batch, "annealed": True, "seed": config.seed,
+        "lr": config.optimizer.lr, "val_loss": measured["val_loss"], "val_loss_se": measured.get("val_loss_se"),
+        "val_loss_raw": raw, "val_bins": measured.get("val_bins", []),
+        "branch_of": None if stop.end == job.steps else name, "cooldown_fraction": config.optimizer.cooldown,
+        "ema_horizon": config.ema.horizon, "device": jax.devices()[0].device_kind, "dtype": config.dtype,
+        "train_seconds": job.seconds, "commit": commit(), "environment": environment(),
+        "metrics": {k: v for k, v in measured.items() if not k.startswith("val_")},
+    }
+
+
+def pictures(job, ema) -> None:
+    """The loss curve, and for an autoencoder originals above reconstructions."""
+    figure.training_curve(job.writer.rows(), job.folder / "curve.png")
+    if job.config.stage == "vae":
+        clips = job.evaluation.held[:8]
+        back = np.asarray(job.evaluation.reconstruct(ema, clips))
+        pairs = [clip for pair in zip(clips, back, strict=True) for clip in pair]
+        job.writer.write_image("reconstructions", job.steps, video.contact_sheet(pairs))
