@@ -4,10 +4,11 @@ A clip is uint8 `f h w c`, RGB, upright. Files come in through `decode`, arrays 
 pictures for people leave through `write`.
 """
 from sora_jax.video.decode import LIMIT, REASONS, Info, MediaError, probe, read
-from sora_jax.video.frames import METHODS, crop_center, enlarge, resample, resize_area, to_float, to_uint8
+from sora_jax.video.frames import METHODS, crop_center, enlarge, resample, resize_area, to_float, to_uint8, window
 from sora_jax.video.write import contact_sheet, encode_mp4, write_gif, write_mp4, write_webp
 
 __all__ = [
     "LIMIT", "METHODS", "REASONS", "Info", "MediaError", "contact_sheet", "crop_center", "encode_mp4", "enlarge",
-    "probe", "read", "resample", "resize_area", "to_float", "to_uint8", "write_gif", "write_mp4", "write_webp",
+    "probe", "read", "resample", "resize_area", "to_float", "to_uint8", "window", "write_gif", "write_mp4",
+    "write_webp",
 ]
