@@ -1,6 +1,7 @@
-"""The regression behind every objective: corrupt, predict, compare, with some tokens given clean.
+"""The regression behind every diffusion objective: corrupt, predict, compare, with some tokens given clean.
 
-Enters: data tokens, noise, one time per clip, which tokens are given, and a predictor. Leaves: an error per token.
+Enters: a model of tokens, a batch of normalised latents with captions, and an objective that names its path, kind,
+draw of times, caption dropout and mask probabilities. Leaves: the mean squared error over the tokens not given.
 """
 from collections.abc import Callable
 
@@ -8,11 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from sora_jax.diffusion.path import Path, corrupt, target
+from sora_jax.diffusion import masks
+from sora_jax.diffusion.path import KINDS, Path, corrupt, target
+from sora_jax.types import Batch, ConfigError, Scalars
 
 
-def errors(predict: Callable, path: Path, kind: str, x0: Float[Array, "b n p"], eps: Float[Array, "b n p"],
-           t: Float[Array, "b"], given: Bool[Array, "b n"]) -> Float[Array, "b n"]:
+def token_errors(predict: Callable, path: Path, kind: str, x0: Float[Array, "b n p"], eps: Float[Array, "b n p"],
+                 t: Float[Array, "b"], given: Bool[Array, "b n"]) -> Float[Array, "b n"]:
     """Mean squared error per token of `predict(xt, levels, level)`.
 
     Given tokens enter without noise, as level 0 at time 0; the others are level 1 at time t."""
@@ -22,11 +25,48 @@ def errors(predict: Callable, path: Path, kind: str, x0: Float[Array, "b n p"], 
     return jnp.mean(jnp.square(prediction - target(path, kind, x0, eps, t)), axis=-1)
 
 
-def unknown_mean(error: Float[Array, "b n"], given: Bool[Array, "b n"]) -> Float[Array, ""]:
-    """The mean over the tokens that were not given."""
-    return jnp.mean(error, where=~given)
-
-
 def drop_captions(key: jax.Array, mask: Bool[Array, "b l"], rate: float) -> Bool[Array, "b l"]:
     """The mask with whole captions emptied with probability `rate`: the unconditional half of guidance."""
     return mask & ~jax.random.bernoulli(key, rate, (mask.shape[0], 1))
+
+
+def loss(objective, model, batch: Batch, key: jax.Array) -> tuple[Float[Array, ""], Scalars]:
+    """The training loss: random times, noise, known tokens and dropped captions, all functions of the key."""
+    key_time, key_noise, key_known, key_drop = jax.random.split(key, 4)
+    x0, positions = model.tokenise(batch.x)
+    t = objective.times(key_time, x0.shape[0])
+    eps = jax.random.normal(key_noise, x0.shape, x0.dtype)
+    given = masks.random_known(key_known, positions, objective.known)
+    mask = drop_captions(key_drop, batch.mask, objective.caption_drop)
+
+    def predict(xt, levels, level):
+        return model(xt, positions, levels, level, batch.text, mask)
+
+    error = token_errors(predict, objective.path, objective.kind, x0, eps, t, given)
+    return jnp.mean(error, where=~given), {"known_fraction": given.mean(), "time_mean": t.mean()}
+
+
+def errors(objective, model, batch: Batch, t: Float[Array, "b"], eps: Float[Array, "b fl hl wl z"]) -> Float[Array, "b"]:
+    """The validation instrument: per-clip error at given times and noise, no token given, no caption dropped.
+
+    `eps` has the shape of `batch.x`, so that the same noise serves models of any patch."""
+    x0, positions = model.tokenise(batch.x)
+    noise, _ = model.tokenise(eps)
+
+    def predict(xt, levels, level):
+        return model(xt, positions, levels, level, batch.text, batch.mask)
+
+    nothing = jnp.zeros(noise.shape[:2], bool)
+    return token_errors(predict, objective.path, objective.kind, x0, noise, t, nothing).mean(axis=1)
+
+
+def check(objective) -> None:
+    """ConfigError unless the fields shared by all diffusion objectives make sense."""
+    if objective.kind not in KINDS:
+        raise ConfigError(f"objective.kind={objective.kind!r} is not one of {', '.join(KINDS)}")
+    known, patterns = objective.known, masks.PATTERNS
+    if len(known) != len(patterns) or min(known) < 0 or abs(sum(known) - 1) > 1e-6:
+        raise ConfigError(f"objective.known={tuple(known)} must be {len(patterns)} probabilities that sum to 1, one for "
+                          f"each of {', '.join(patterns)}")
+    if not 0 <= objective.caption_drop <= 1:
+        raise ConfigError(f"objective.caption_drop={objective.caption_drop} is not a probability")

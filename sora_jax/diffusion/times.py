@@ -18,6 +18,11 @@ def logit_normal(key: jax.Array, count: int, mean: float = 0.0, std: float = 1.0
     return jax.nn.sigmoid(mean + std * jax.scipy.special.ndtri(jnp.clip(quantile, 1e-6, 1 - 1e-6)))
 
 
+def discrete(key: jax.Array, count: int, steps: int) -> Float[Array, "b"]:
+    """(i + 1) / steps for independent i, uniform on 0 .. steps - 1: the times of a chain of `steps`."""
+    return (jax.random.randint(key, (count,), 0, steps) + 1) / steps
+
+
 def stratified(count: int) -> Float[Array, "b"]:
     """The midpoints (i + 1/2) / count: the fixed times of the validation loss."""
     return (jnp.arange(count, dtype=jnp.float32) + 0.5) / count
