@@ -1,8 +1,8 @@
 """Training states on disk that can be trusted, and runs opened for reading.
 
-A checkpoint is a folder `<step>` that appears by one rename, after its manifest (size and crc32 of every file, shape of
-every leaf) was written last and everything was synced. Restoring verifies, and falls back to the newest good step. Orbax
-does the array files; integrity, retention and locking are here because it leaves them out.
+A checkpoint is a folder `<step>` that appears by one rename, sealed with a manifest (`disk.seal`: size and crc32 of
+every file). Restoring verifies, and falls back to the newest good step. Orbax writes the arrays; integrity and
+retention are here because it leaves them out.
 """
 import contextlib
 import json
@@ -39,7 +39,7 @@ class Point(NamedTuple):
     meta: dict[str, Any]
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints in `folder` (`<run>/checkpoints`): the newest `keep`, and every one saved under a name.
 
     Writers should `hold` the run folder. On several hosts every method is called on all of them, with a shared disk.
@@ -75,7 +75,7 @@ class Checkpoints:
             return False
         self.wait()
         if bad := nonfinite(state):
-            raise FloatingPointError(f"step {step}: {bad} holds NaN or infinity; not saved, the last good step is {self.latest}")
+            raise FloatingPointError(f"step {step}: {bad} holds NaN or infinity; not saved, last good is {self.latest}")
         if step in self.steps():
             record = disk.manifest(self.folder / str(step))
             if self.primary and name and record:
@@ -111,9 +111,6 @@ class Checkpoints:
         finally:
             self._pool.shutdown()
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, *_):
         self.close()
 
@@ -133,8 +130,8 @@ class Checkpoints:
     def _failed(self, step: int, staging: Path, error: Exception) -> InputError:
         shutil.rmtree(staging, ignore_errors=True)
         reason = str(error).splitlines()[0][-200:]
-        return InputError(f"checkpoint of step {step} could not be written to {self.folder}: {reason}; free or change the "
-                          f"disk and start again, the last good step is {self.latest}")
+        return InputError(f"checkpoint of step {step} could not be written to {self.folder}: {reason}; mend the disk "
+                          f"and start again, the last good step is {self.latest}")
 
     def _prune(self, saved: int) -> None:
         found = {step: disk.manifest(self.folder / str(step)) for step in self.steps() if step != saved}
@@ -158,7 +155,7 @@ class Checkpoints:
         if isinstance(step, str):
             names = self.named()
             if step not in names:
-                raise InputError(f"{self.folder} has no checkpoint named {step!r}; it has {', '.join(names) or 'no names'}")
+                raise InputError(f"{self.folder} has no checkpoint named {step!r}; it has {', '.join(names) or 'none'}")
             step = names[step]
         candidates = self.steps()[::-1] if step is None else [step]
         rejected: dict[int, str] = {}
@@ -175,8 +172,8 @@ class Checkpoints:
         if not candidates and not list(self.folder.glob("bad-*")):
             return None
         tried = "; ".join(f"step {at}: {why}" for at, why in rejected.items()) or "only bad ones set aside"
-        raise InputError(f"{self.folder} holds no checkpoint to resume from ({tried}); put back a copy, or start a new run "
-                         "folder: starting over here would overwrite a run")
+        raise InputError(f"{self.folder} holds no checkpoint to resume from ({tried}); put back a copy, or start in a "
+                         "new folder: starting over here would overwrite a run")
 
     def _newest_good(self, candidates: list[int], rejected: dict[int, str]) -> int | None:
         """The first host verifies and decides, so that all hosts restore one step."""
@@ -197,8 +194,8 @@ class Checkpoints:
         for path in sorted(set(want) if part else set(want) | set(found["leaves"])):
             asked, stored = want.get(path), found["leaves"].get(path)
             if asked != stored:
-                raise InputError(f"{self.folder}/{found['step']} does not fit the config: {path} is {_words(stored)} there, "
-                                 f"the config asks for {_words(asked)}; resume with the config of the run")
+                raise InputError(f"{self.folder}/{found['step']} does not fit the config: {path} is {_words(stored)} "
+                                 f"there, the config asks for {_words(asked)}; resume with the config of the run")
 
     def _report(self, rejected: dict[int, str], good: int, aside: bool) -> None:
         for step, why in rejected.items() if self.primary else ():
@@ -289,7 +286,8 @@ def _one_file(path: Path) -> Path:
         raise InputError(f"{path} holds {len(files)} weights files; name one, for example {files[0]}")
     if not files:
         inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-        raise InputError(f"{path} is not a run: looked for config.json, *.safetensors and weights/*.safetensors, found {inside}")
+        raise InputError(f"{path} is not a run: looked for config.json, *.safetensors and weights/*.safetensors, "
+                         f"found {inside}")
     return files[0]
 
 

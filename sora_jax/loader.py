@@ -92,7 +92,7 @@ class Loader:
         return jax.tree.map(globalise, local)
 
     def iterate(self, start: int | None = None) -> Iterator[Any]:
-        """Batches start, start + 1, ... for ever, read `DEPTH` ahead in a thread. Closing the iterator ends the thread."""
+        """Batches start, start + 1, ... for ever, read `DEPTH` ahead in a thread; closing the iterator ends it."""
         first = self.start if start is None else start
         with ThreadPoolExecutor(1, "loader") as pool:
             ahead = collections.deque(pool.submit(self.batch, first + i) for i in range(DEPTH))

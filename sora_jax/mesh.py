@@ -44,7 +44,7 @@ def make(data: int = -1, fsdp: int = 1, tensor: int = 1, sequence: int = 1, devi
         sizes[free[0]] = len(devices) // fixed
     count = math.prod(sizes.values())
     if count < len(devices) and jax.process_count() > 1:
-        raise ConfigError(f"the mesh uses {count} of {len(devices)} devices; across hosts it must use all: mesh.data=-1")
+        raise ConfigError(f"the mesh uses {count} of {len(devices)} devices; hosts must use all of them: mesh.data=-1")
     return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:count])
 
 

@@ -37,7 +37,7 @@ def shapes_of(tree: PyTree) -> dict[str, list]:
 
 
 def nonfinite(state: PyTree) -> str | None:
-    """The path of the first leaf with NaN or infinity. The optimizer's leaves are not read: a bad one shows in params."""
+    """The path of the first leaf with NaN or infinity. Optimizer leaves are not read: a bad one shows in params."""
     leaves = named_leaves(state._replace(opt=()) if hasattr(state, "opt") else state)
     found = _all_finite({name: leaf for name, leaf in leaves.items() if jnp.issubdtype(leaf.dtype, jnp.inexact)})
     return next((name for name, good in jax.device_get(found).items() if not good), None)
@@ -58,7 +58,7 @@ def weights_hash(params: PyTree) -> str:
 
 
 def save_weights(path: str | os.PathLike, params: PyTree, meta: dict[str, Any], storage: str = "float32") -> str:
-    """Write `params` and the JSON-able `meta` (put the config in `meta["config"]`); returns the hash of what is read back.
+    """Write `params` and the JSON-able `meta`, config under "config"; returns the hash of what will be read.
 
     Call it on every host; the first one writes. Raises InputError if a weight does not fit `storage`.
     """
@@ -87,14 +87,15 @@ def load_weights(path: str | os.PathLike) -> tuple[dict[Any, Any], dict[str, Any
         raise InputError(f"{path}: no such weights file")
     try:
         with safe_open(path, framework="numpy") as file:
-            header, stored = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = file.metadata() or {}
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}); copy or download it again") from error
+        raise InputError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
     if not {"hash", "meta", "meta_crc"} <= set(header):
         raise InputError(f"{path} was not written by this package: its header has no hash and no meta")
     flat = _read_as(stored)
     if weights_hash(flat) != header["hash"] or str(zlib.crc32(header["meta"].encode())) != header["meta_crc"]:
-        raise InputError(f"{path} is damaged: its contents and the hash in its header disagree; copy or download it again")
+        raise InputError(f"{path} is damaged: its contents and the hash in its header disagree; copy it again")
     tree = traverse_util.unflatten_dict(flat, sep="/")
     return nnx.restore_int_paths(tree), {**json.loads(header["meta"]), "hash": header["hash"]}
 

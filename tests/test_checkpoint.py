@@ -186,7 +186,7 @@ def test_another_config_is_refused_by_the_name_of_a_weight(folder):
 def test_a_state_with_nan_is_not_saved_and_one_on_disk_is_not_restored(folder, run, trained, monkeypatch):
     state = trained[1]._replace(params={**trained[1].params, "bias": trained[1].params["bias"].at[3].set(jnp.nan)})
     with Checkpoints(folder) as checkpoints:
-        with pytest.raises(FloatingPointError, match="step 16: params/bias holds NaN.* last good step is 12"):
+        with pytest.raises(FloatingPointError, match="step 16: params/bias holds NaN.* last good is 12"):
             checkpoints.save(16, state)
         with monkeypatch.context() as patch:
             patch.setattr(checkpoint, "nonfinite", lambda _: None)
@@ -239,7 +239,7 @@ def child(folder, steps, every):
 
 
 def test_killed_is_uninterrupted_and_cold_is_not(tmp_path, run):
-    """Three ways: U runs through, R is killed with SIGKILL while it saves and resumes, C restarts without its moments."""
+    """Three ways: U runs through; R is killed with SIGKILL while it saves, and resumes; C loses a part of its state."""
     process = child(tmp_path / "r", 10 ** 6, 1)
     points, deadline = tmp_path / "r" / "checkpoints", time.monotonic() + 60
     while not any(int(path.name[8:]) > 5 for path in points.glob(".saving-*")):
@@ -281,8 +281,9 @@ assert checkpoint.Checkpoints(sys.argv[3] + "/checkpoints").restore(toy.run(fsdp
 @pytest.mark.slow
 def test_two_hosts_save_resume_and_fall_back_together(tmp_path, run):
     def hosts(steps, port):
-        processes = [subprocess.Popen([sys.executable, "-c", HOSTS, f"127.0.0.1:{port}", str(i), str(tmp_path), str(steps)],
-                                      env=ENV, stderr=subprocess.PIPE, text=True) for i in range(2)]
+        command = [sys.executable, "-c", HOSTS, f"127.0.0.1:{port}"]
+        processes = [subprocess.Popen([*command, str(i), str(tmp_path), str(steps)], env=ENV, text=True,
+                                      stderr=subprocess.PIPE) for i in range(2)]
         outs = [process.communicate(timeout=120) for process in processes]
         for process, (_, err) in zip(processes, outs, strict=True):
             assert process.returncode == 0, err[-3000:]

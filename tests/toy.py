@@ -90,7 +90,7 @@ class Run:
 
 
 def follow(folder, steps: int, every: int = 4, sizes: dict | None = None) -> None:
-    """A loop: resume from `folder`, update until `steps`, save as it goes. `python -c "import toy; toy.follow(...)"`."""
+    """A loop: resume from `folder`, update until `steps`, save as it goes. Run it in a child to kill it."""
     this = run(**(sizes or {}))
     with disk.hold(folder), checkpoint.Checkpoints(f"{folder}/checkpoints") as checkpoints:
         point = checkpoints.restore(this.abstract())

@@ -7,7 +7,7 @@ trunk and only cools down from there, so one trunk serves many data sizes (Häge
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx, traverse_util
 
@@ -23,7 +23,7 @@ def cooling(end: int, cooldown: float) -> int:
 
 def schedule(lr: float, steps: int, warmup: float = 0.02, cooldown: float = 0.2, shape: str = "1-sqrt",
              end: int | None = None) -> optax.Schedule:
-    """Rate by absolute step. `warmup` is a fraction of `steps`, the length of the trunk in updates.
+    """Rate by absolute step (a number or a numpy array). `warmup` is a fraction of `steps`, the length of the trunk in updates.
 
     The last `cooldown` of the first `end` updates cools down to zero: `end` is `steps` unless a branch ends earlier.
     `cooldown` 0 is the trunk itself, constant for ever. Raises ConfigError naming the field.
@@ -42,11 +42,11 @@ def schedule(lr: float, steps: int, warmup: float = 0.02, cooldown: float = 0.2,
                           "lower optimizer.warmup or give the run more clips")
 
     def rate(count):
-        value = lr * jnp.minimum(1.0, (count + 1) / max(rise, 1))
+        value = lr * np.minimum(1.0, (count + 1) / max(rise, 1))
         if cooldown == 0:
             return value
-        done = jnp.clip((count - begin) / max(end - begin, 1), 0.0, 1.0)
-        return value * (1 - (done if shape == "linear" else jnp.sqrt(done)))
+        done = np.clip((count - begin) / max(end - begin, 1), 0.0, 1.0)
+        return value * (1 - (done if shape == "linear" else np.sqrt(done)))
 
     return rate
 
