@@ -14,7 +14,7 @@ from sora_jax.types import Clip, ConfigError, Truth
 from sora_jax.worlds import palette, sampling
 from sora_jax.worlds.caption import LANGUAGES, STYLES
 from sora_jax.worlds.clips import Stream
-from sora_jax.worlds.render import WHOLE, render
+from sora_jax.worlds.render import WHOLE
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ def _check(config: Config) -> None:
     for name in ("frames", "height", "width", "fps", "size", "seconds"):
         if getattr(config, name) <= 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be positive")
+    if config.seed < 0:
+        raise ConfigError(f"seed={config.seed} must not be negative")
 
 
 class Physics:
@@ -72,17 +74,20 @@ class Physics:
 
     def describe(self, index: int) -> tuple[Truth, str]:
         """Truth and caption of a clip, without drawing it."""
-        if not 0 <= index < self.config.size:
-            raise IndexError(f"clip {index} of a source of {self.config.size}")
+        self._check_index(index)
         return self._stream.clip(index)
 
     def batch(
         self, indices: Sequence[int], window: tuple[float, float, float] = WHOLE
     ) -> tuple[UInt8[np.ndarray, "b f h w c"], list[str], list[Truth]]:
         """Clips drawn in one compiled call, their captions and truths. `window`: y, x, extent in frame heights."""
-        truths, captions = zip(*(self.describe(int(index)) for index in indices))
-        video = render(sampling.scene(list(truths)), self.config.height, self.config.width, window)
-        return video, list(captions), list(truths)
+        for index in indices:
+            self._check_index(index)
+        return self._stream.batch(indices, self.config.height, self.config.width, window)
+
+    def _check_index(self, index: int) -> None:
+        if not 0 <= index < self.config.size:
+            raise IndexError(f"clip {index} of a source of {self.config.size}")
 
     def __getitem__(self, index: int) -> Clip:
         video, captions, truths = self.batch([index])

@@ -4,7 +4,7 @@ Objects live in disjoint cells of the frame, so they never overlap and "left of"
 """
 
 from sora_jax.worlds import palette
-from sora_jax.worlds.families import FREE, MARGIN, Draw, World, _inside
+from sora_jax.worlds.families import FREE, MARGIN, Draw, World, inside
 from sora_jax.worlds.motion import simulate
 
 DRIFT = 0.02  # heights per second, the most a composed object moves
@@ -33,12 +33,12 @@ def _cells(draw: Draw, count: int, axis: int):
 def _place(draw: Draw, cell, shape: int, radius: float, shift=(0.0, 0.0)) -> tuple[float, float]:
     """A centre whose object stays in its cell while it moves by `shift`."""
     extent, (low, high) = palette.reach(shape, radius), cell
-    x = _inside(
+    x = inside(
         draw,
         low[0] + extent.half_width + MARGIN - min(shift[0], 0),
         high[0] - extent.half_width - MARGIN - max(shift[0], 0),
     )
-    y = _inside(draw, low[1] + extent.up + MARGIN - min(shift[1], 0), high[1] - extent.down - MARGIN - max(shift[1], 0))
+    y = inside(draw, low[1] + extent.up + MARGIN - min(shift[1], 0), high[1] - extent.down - MARGIN - max(shift[1], 0))
     return x, y
 
 

@@ -1,7 +1,7 @@
 """Captions from truth: a grammar with controlled paraphrases in two languages, a tenth of which is never trained on.
 
-`withheld(text)` is a hash of the text alone: train and val streams never show a withheld caption, whatever their length,
-seed or config; `prompts` takes its unseen texts from there.
+`withheld(text)` is a hash of the text alone: train and val streams never show a withheld caption, whatever their
+length, seed or config; `prompts` takes its unseen texts from there.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def _level(value: float, edges: tuple[float, ...]) -> int:
 
 
 def _place(words, truth: Truth) -> str:
-    x, y = truth["position"][0, 0]
+    x, y = truth["position"][0, 0].tolist()
     row, column = _level(y, (1 / 3, 2 / 3)), _level(x / truth["aspect"], (1 / 3, 2 / 3))
     return words.PLACES[row][column]
 

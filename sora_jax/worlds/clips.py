@@ -1,12 +1,15 @@
-"""Captioned clips by index: worlds of `sampling`, captions of `caption`, and no withheld caption in train or val."""
+"""Captioned clips by index: worlds of `sampling`, captions of `caption`, no withheld caption in train or val."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import UInt8
 
 from sora_jax.types import Truth
 from sora_jax.worlds import sampling
 from sora_jax.worlds.caption import LANGUAGES, STYLES, caption, withheld
+from sora_jax.worlds.render import WHOLE, render
 
 SCREENED = ("train", "val")
 PARAPHRASES, SCENES = 8, 64  # redraws of the wording, then of the scene; one scene in a million needs the second
@@ -43,7 +46,7 @@ class Stream:
         return caption(truth, language, style, rng)
 
     def clip(self, index: int) -> tuple[Truth, str]:
-        """Truth and caption. In train and val a withheld caption is reworded; in the last resort the scene is redrawn."""
+        """Truth and caption. In train and val a withheld caption is reworded, in the last resort the scene redrawn."""
         for attempt in range(SCENES):
             truth, rng = self.scene(index, attempt)
             for _ in range(PARAPHRASES):
@@ -51,3 +54,10 @@ class Stream:
                 if self.split not in SCREENED or not withheld(text):
                     return truth, text
         raise RuntimeError(f"clip {index} of {self.split}: no caption outside the withheld tenth in {SCENES} scenes")
+
+    def batch(
+        self, indices: Sequence[int], height: int, width: int, window: tuple[float, float, float] = WHOLE
+    ) -> tuple[UInt8[np.ndarray, "b f h w c"], list[str], list[Truth]]:
+        """Clips drawn in one compiled call, their captions and truths. `window`: y, x, extent in frame heights."""
+        truths, captions = zip(*(self.clip(int(index)) for index in indices))
+        return render(sampling.scene(list(truths)), height, width, window), list(captions), list(truths)

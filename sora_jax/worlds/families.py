@@ -65,7 +65,7 @@ class Draw(NamedTuple):
         return tuple(chosen)
 
 
-def _inside(draw: Draw, low: float, high: float) -> float:
+def inside(draw: Draw, low: float, high: float) -> float:
     """A number in [low, high], or the middle when the room is gone (an object larger than its cell)."""
     return draw.uniform(low, high) if high > low else 0.5 * (low + high)
 
@@ -83,7 +83,7 @@ def _crossing(draw: Draw, bounds, velocity) -> tuple[float, float]:
     start = []
     for low, high, v in zip(*bounds, velocity):
         travel = v * draw.seconds
-        start.append(_inside(draw, low + MARGIN - min(travel, 0.0), high - MARGIN - max(travel, 0.0)))
+        start.append(inside(draw, low + MARGIN - min(travel, 0.0), high - MARGIN - max(travel, 0.0)))
     return start[0], start[1]
 
 
@@ -109,7 +109,7 @@ def bounce(draw: Draw) -> World:
     bounds = _bounds(shape, radius, draw.aspect)
     axis = 0 if ux else 1
     wall = bounds[1][axis] if ux + uy > 0 else bounds[0][axis]
-    start = [_inside(draw, bounds[0][i], bounds[1][i]) for i in (0, 1)]
+    start = [inside(draw, bounds[0][i], bounds[1][i]) for i in (0, 1)]
     start[axis] = wall - velocity[axis] * draw.uniform(0.25, 0.65) * draw.seconds
     start[axis] = min(max(start[axis], bounds[0][axis]), bounds[1][axis])
     path = simulate([start], [velocity], (radius,), [bounds], seconds=draw.seconds)
@@ -126,9 +126,9 @@ def collision(draw: Draw) -> World:
     along = math.sqrt(distance**2 - offset**2)
     room = draw.aspect - distance - along - 2 * MARGIN
     time = min(draw.uniform(0.3, 0.6) * draw.seconds, max(room, 0.0) / closing)
-    left = _inside(draw, radius[0] + MARGIN, radius[0] + MARGIN + room - closing * time)
+    left = inside(draw, radius[0] + MARGIN, radius[0] + MARGIN + room - closing * time)
     top = max(radius[0], radius[1] - offset)
-    y = _inside(draw, top, 1.0 - max(radius[0], radius[1] + offset))
+    y = inside(draw, top, 1.0 - max(radius[0], radius[1] + offset))
     position = ((left, y), (left + closing * time + along, y + offset))
     bounds = [_bounds(0, r, draw.aspect) for r in radius]
     path = simulate(position, ((speed[0], 0.0), (-speed[1], 0.0)), radius, bounds, collide=True, seconds=draw.seconds)
@@ -142,7 +142,7 @@ def parabola(draw: Draw) -> World:
     velocity = (speed * palette.DIRECTIONS[direction][0], 0.0)
     bounds = _bounds(shape, radius, draw.aspect)
     x, _ = _crossing(draw, bounds, velocity)
-    y = _inside(draw, bounds[0][1], max(0.45, bounds[0][1]))
+    y = inside(draw, bounds[0][1], max(0.45, bounds[0][1]))
     path = simulate([(x, y)], [velocity], (radius,), [bounds], gravity=palette.GRAVITY, seconds=draw.seconds)
     return World("parabola", path, (radius,), (colour,), (shape,), draw.aspect, draw.seconds, direction)
 

@@ -37,8 +37,8 @@ def prompts(
 ) -> list[Prompt]:
     """`count` different prompts, a pure function of the arguments.
 
-    `unseen`: only texts of the withheld tenth, which no train or val clip of any seed carries (False: only texts outside
-    it). `seen`: further texts to leave out. `split` chooses ranges and pairs (held_pair: never trained, all unseen).
+    `unseen`: only texts of the withheld tenth, which no train or val clip of any seed carries (False: only others).
+    `seen`: further texts to leave out. `split` chooses ranges and pairs (held_pair: never trained, so all unseen).
     Raises ConfigError when the grammar of the families has fewer such texts.
     """
     names, cumulative = sampling.family_table(families, weights, split)

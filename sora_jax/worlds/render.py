@@ -19,7 +19,7 @@ STRIPE = 0.25  # period of the faint pan pattern, in heights
 
 
 class Scene(NamedTuple):
-    """What is drawn. `slab` is an x range (empty when low >= high); `shift` moves the pattern of amplitude `pattern`."""
+    """What is drawn. `slab` is an x range (empty when low >= high); `shift` moves the faint background `pattern`."""
 
     position: Float[np.ndarray, "b f k 2"]
     radius: Float[np.ndarray, "b k"]

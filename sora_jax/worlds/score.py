@@ -11,7 +11,7 @@ APART = 0.02  # heights by which "left of" must hold
 
 
 def _placed(parsed: Parsed, relation) -> bool:
-    """Whether some object of the first kind stands in the relation to some object of the second, on average over time."""
+    """Whether an object of the first kind stands in the relation to one of the second, on average over time."""
     first, word, second = relation
     axis, sign = {"left of": (0, 1), "right of": (0, -1), "above": (1, 1), "below": (1, -1)}[word]
     centre = {id(o): np.nanmean(o.centroid, 0)[axis] for o in parsed.objects}
@@ -21,7 +21,7 @@ def _placed(parsed: Parsed, relation) -> bool:
 
 
 def score(parsed: Parsed, spec: Specification) -> dict[str, bool]:
-    """count, colour and shape (as multisets), direction (every object), place, and all (colours on the right shapes too).
+    """count, colour and shape (as multisets), direction (of every object), place, and all (with the right pairs).
 
     Where the specification asks for no direction or relation, that entry is True.
     """
@@ -46,11 +46,11 @@ def _partner(parsed: Parsed, truth: Truth, k: int) -> Object | None:
 
 
 def velocity_error(parsed: Parsed, truth: Truth) -> float:
-    """Mean |v - v_hat| over objects and frames, heights per second (PhyWorld, arXiv 2411.02385, with a world of height 1).
+    """Mean |v - v_hat| over objects and frames, in heights per second (PhyWorld, arXiv 2411.02385).
 
     Velocities are differences of successive centres times fps, true ones too, so an event between two frames is no
-    error. Frames in which the true object is cut or covered are left out; of a collision only what follows it counts.
-    NaN when an object was not found or no frame is left.
+    error. Frames in which the true object is cut or covered are left out; of a collision only what follows counts.
+    NaN when an object was not found or no frame is left. PhyWorld's frame is 10 units high: divide its figures by 10.
     """
     contact = [event["time"] for event in truth["events"] if event["kind"] == "collision"]
     after = truth["times"][:-1] >= (contact[0] if contact else -np.inf)
