@@ -172,6 +172,26 @@ def test_a_contact_sheet_shows_first_and_last_frame():
     assert (named[:16] < 100).any() and named.shape[0] > sheet.shape[0]
 
 
+def test_a_picture_is_read_as_one_frame(tmp_path):
+    picture = clip(1, 32, 96)[0]
+    path = video.write_image(tmp_path / "a.png", picture)
+    np.testing.assert_array_equal(video.read_image(path, 32, 96), picture)
+    np.testing.assert_array_equal(video.read_image(path, 8, 8), video.resize_area(picture[:, 32:64], 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side: shown a quarter turn clockwise
+    Image.fromarray(picture).save(tmp_path / "b.png", exif=exif)
+    np.testing.assert_array_equal(video.read_image(tmp_path / "b.png", 96, 32), np.rot90(picture, -1))
+    (tmp_path / "c.png").write_bytes(path.read_bytes()[:100])
+    (tmp_path / "d.png").write_text("<svg/>")
+    told = {"absent.png": "missing", "c.png": "format", "d.png": "format"}
+    for name, why in told.items():
+        with pytest.raises(video.MediaError) as caught:
+            video.read_image(tmp_path / name, 8, 8)
+        assert caught.value.reason == why
+    with pytest.raises(video.MediaError, match="limit of 9000"):
+        video.read_image(path, 8, 8, limit=9000)
+
+
 @pytest.mark.parametrize("container, codec, pix_fmt", [
     ("mp4", "libx264", "yuv420p"), ("mov", "libx265", "yuv420p10le"), ("matroska", "ffv1", "bgr0"),
     ("webm", "libvpx-vp9", "yuv420p"), ("avi", "mpeg4", "yuv420p"), ("mp4", "libsvtav1", "yuv420p"),

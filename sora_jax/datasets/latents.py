@@ -81,13 +81,13 @@ def write(path: str | os.PathLike, chunks: Iterable[Callable[[], Chunk]], meta: 
 
 
 def agreed(path: Path, meta: dict[str, Any]) -> dict[str, Any]:
-    """What `meta.json` in the folder says, empty if there is none. Raises InputError unless it is of the same latents."""
+    """What `meta.json` in the folder says, empty if there is none. Raises InputError if it is of other latents."""
     if not (path / "meta.json").exists():
         return {}
     stored = load_meta(path)
     for key in sorted({"vae_hash", *meta} - set(FREE)):
         if stored.get(key) != meta.get(key):
-            raise InputError(f"{str(path)!a} holds latents with {key} {stored.get(key)!a}, asked is {meta.get(key)!a}; "
+            raise InputError(f"{str(path)!a} holds latents with {key} {stored.get(key)!a}, not {meta.get(key)!a}; "
                              "choose another --out or remove that folder")
     return stored
 
@@ -97,8 +97,8 @@ def shape_of(chunk: Chunk, common: dict[str, Any], k: int) -> dict[str, Any]:
     made = {"shape": list(chunk.x.shape[1:]), "variants": chunk.text.shape[1], "length": chunk.text.shape[2]}
     for key, value in made.items():
         if common.get(key, value) != value:
-            raise InputError(f"shard {k} has {key} {value}, those before it {common[key]}; a folder holds one size, encode "
-                             "others to another folder")
+            raise InputError(f"shard {k} has {key} {value}, those before it {common[key]}; a folder holds one size, "
+                             "encode others to another folder")
     if not len(chunk.x) == len(chunk.text) == len(chunk.mask) == len(chunk.captions):
         raise InputError(f"shard {k}: {len(chunk.x)} latents, {len(chunk.text)} texts, {len(chunk.captions)} captions")
     return made

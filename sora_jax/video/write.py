@@ -102,6 +102,10 @@ def write_webp(path: Place, video: UInt8[np.ndarray, "f h w 3"], fps: Number, *,
     return commit(path, encode_animation(video, fps, scale, "WEBP", {"lossless": lossless, "quality": quality}))
 
 
+WRITERS = {".mp4": write_mp4, ".gif": write_gif, ".webp": write_webp}
+"""How a clip is written, by the ending of its file: `(path, video, fps)`."""
+
+
 def contact_sheet(clips: Sequence[UInt8[np.ndarray, "_f _h _w 3"]], *, columns: int = 8,
                   labels: Sequence[str] | None = None, scale: int | None = None,
                   gap: int = 2) -> UInt8[np.ndarray, "h w 3"]:
