@@ -8,7 +8,7 @@ from sora_jax.worlds.caption import withheld
 from sora_jax.worlds.clips import Stream
 from sora_jax.worlds.specification import Specification, specification
 
-TRIES = 1000  # draws per wanted prompt before giving up
+PATIENCE = 2000  # draws without a new prompt before giving up
 
 
 class Prompt(NamedTuple):
@@ -45,16 +45,17 @@ def prompts(
     stream = Stream(
         names, tuple(cumulative.tolist()), seed, split, frames, fps, aspect, seconds, language, style, sampling.PROMPTS
     )
-    chosen, taken = [], set(seen)
-    for index in range(TRIES * count):
+    chosen, taken, index, last = [], set(seen), 0, 0
+    while len(chosen) < count and index - last < PATIENCE:
         truth, rng = stream.scene(index)
         text = stream.word(truth, rng)
+        index += 1
         if text in taken or (withheld(text) or split == "held_pair") != unseen:
             continue
         taken.add(text)
         chosen.append(Prompt(text, specification(text), truth))
-        if len(chosen) == count:
-            return chosen
-    raise ConfigError(
-        f"prompts: {len(chosen)} of {count} exist for families={tuple(families)}, style={style!r}; ask for fewer"
-    )
+        last = index
+    if len(chosen) < count:
+        few = f"prompts: {len(chosen)} of {count} exist for families={tuple(families)}, style={style!r}"
+        raise ConfigError(f"{few}; ask for fewer")
+    return chosen
