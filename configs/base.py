@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     data.split = "train"
     data.frames, data.height, data.width, data.fps = 17, 64, 64, 8.0
     data.families = ("uniform", "bounce", "collision", "parabola", "occluder", "composition", "pan")
-    data.weights = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    data.weights = (4.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0)
     data.language = "en"  # "en", "zh" or "both"
     data.caption = "short"  # "short", "dense" or "both"
     data.crop = 0  # VAE training: side of a random window, 0 = whole frames
@@ -49,8 +49,8 @@ def get_config() -> ConfigDict:
 
     config.text = text = ConfigDict()
     text.name = "text"
-    text.width, text.depth, text.heads = 128, 2, 4
-    text.length, text.pool = 128, 4
+    text.width, text.depth, text.heads = 64, 2, 4
+    text.length, text.pool = 96, 4  # bytes of a caption, bytes a state
 
     config.objective = objective = ConfigDict()
     objective.name = "flow"
@@ -63,7 +63,7 @@ def get_config() -> ConfigDict:
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.lr = 2e-3
-    optimizer.beta1, optimizer.beta2, optimizer.eps = 0.9, 0.95, 1e-8
+    optimizer.beta1, optimizer.beta2, optimizer.eps = 0.9, 0.99, 1e-8
     optimizer.weight_decay, optimizer.clip = 0.0, 1.0
     optimizer.warmup = 0.02  # fraction of the run
     optimizer.cooldown = 0.2  # last fraction of the run
@@ -74,7 +74,7 @@ def get_config() -> ConfigDict:
 
     config.train = train = ConfigDict()
     train.clips, train.batch = 32_000, 32
-    train.log, train.evaluate, train.save, train.sample = 0.005, 0.1, 0.1, 0.5  # every such fraction of the run
+    train.log, train.evaluate, train.save = 0.005, 0.1, 0.1  # every such fraction of the run
     train.branches = ()  # stop points, as fractions of the run, that get a cooldown branch of their own
 
     config.eval = evaluation = ConfigDict()

@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     config.stage = "vae"
     config.data.crop, config.data.crop_frames = 32, 9
     config.objective = ConfigDict({"name": "vae", "kind": "l1l2", "kl": 1e-5})
-    config.optimizer.lr, config.optimizer.beta2 = 2e-3, 0.99
+    config.optimizer.lr = 2e-3
     config.train.clips, config.train.batch = 40_000, 16
     config.eval.clips = 128
     return config

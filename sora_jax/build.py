@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from sora_jax import collate, registry
 from sora_jax import mesh as meshes
+from sora_jax.scaling.budget import Budget
 from sora_jax.train import ema as averages
 from sora_jax.types import ConfigError
 
@@ -171,8 +172,11 @@ def steps(config: ConfigDict) -> int:
     return max(1, config.train.clips // config.train.batch)
 
 
-def validate(config: ConfigDict) -> None:
-    """Everything that can be wrong before a compile. Raises ConfigError naming the field and the cure."""
+def validate(config: ConfigDict, here: bool = True) -> None:
+    """Everything that can be wrong before a compile. Raises ConfigError naming the field and the cure.
+
+    `here`: the run is to start on this machine, so its mesh must fit the devices; a plan needs none.
+    """
     if config.stage not in ("vae", "dit"):
         raise ConfigError(f"stage={config.stage!r} is not one of vae, dit")
     for name in ("clips", "batch"):
@@ -187,8 +191,8 @@ def validate(config: ConfigDict) -> None:
         model_config(config)
         sampler(config)
     objective(config)
-    size = mesh(config)
-    ways = size.shape["data"] * size.shape["fsdp"]
+    size = dict(mesh(config).shape) if here else config.mesh
+    ways = size["data"] * size["fsdp"]
     if config.train.batch % ways:
         raise ConfigError(f"train.batch={config.train.batch} is not a multiple of mesh.data × mesh.fsdp = {ways}")
     if any(not 0 < point < 1 for point in config.train.branches):
@@ -210,3 +214,14 @@ def _tuples(value):
     if isinstance(value, dict):
         return {k: _tuples(v) for k, v in value.items()}
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def budget(config: ConfigDict) -> Budget:
+    """What the run costs, from the config alone; nothing is compiled."""
+    validate(config, here=False)
+    width, depth = (config.model.width, config.model.depth) if config.stage == "dit" else (
+        max(config.vae.decoder), len(config.vae.decoder))
+    return Budget.make(
+        param_counts(config), forward_flops(config), tokens=tokens_per_clip(config), clips=config.train.clips,
+        batch=config.train.batch, width=width, depth=depth, mesh=dict(config.mesh), dtype=config.dtype,
+    )

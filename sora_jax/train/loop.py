@@ -82,7 +82,7 @@ class Job:
                     current = state.initial(self.make, self.tx, self.mesh)
             begin = int(current.step)
             if begin < until:
-                self.writer.resume(name, begin)
+                self.writer.resume(begin, name)
                 current = self.walk(current, saves, name, begin, until, self.rate(stop))
         return current
 
@@ -98,7 +98,7 @@ class Job:
                 if (k + 1) % self.every("save") == 0 or k + 1 == until:
                     saves.save(k + 1, current, {"seconds": time.perf_counter() - started})
                 if (k + 1) % self.every("evaluate") == 0 and k + 1 < until:
-                    self.writer.write_scalars(k + 1, self.evaluation.brief(current), name)
+                    self.writer.write_scalars(k + 1, self.evaluation.brief(current), f"{name}/")
             self.note(name, *pending, bar, force=True)
             self.seconds = time.perf_counter() - started
         return current
@@ -108,7 +108,7 @@ class Job:
         bar.update(1)
         if force or k % self.every("log") == 0:
             values = {key: float(value) for key, value in jax.device_get(scalars).items()}
-            self.writer.write_scalars(k, {**values, "clips": k * self.config.train.batch}, name)
+            self.writer.write_scalars(k, {**values, "clips": k * self.config.train.batch}, f"{name}/")
             bar.set(loss=values["loss"])
 
 
@@ -116,12 +116,12 @@ def run(config: ConfigDict, folder: str | Path) -> list[dict]:
     """Train `config` in `folder`; returns its records, one per annealed point. Raises ConfigError, InputError."""
     folder = Path(folder).absolute()
     with disk.hold(folder):
-        job = Job(config, folder)
+        job, current = Job(config, folder), None
         recording.describe(config, folder)
-        current = None
-        for stop in stops(job.steps, config.optimizer.cooldown, config.train.branches):
-            current = job.advance(current, "checkpoints", stop.start, None)
-            if not recording.done(folder, config, stop.end):
-                branch = job.advance(jax.tree.map(jnp.copy, current), f"branch-{stop.end}", stop.end, stop)
-                recording.finish(job, branch, stop)
+        with job.writer:
+            for stop in stops(job.steps, config.optimizer.cooldown, config.train.branches):
+                current = job.advance(current, "checkpoints", stop.start, None)
+                if not recording.done(folder, config, stop.end):
+                    branch = job.advance(jax.tree.map(jnp.copy, current), f"branch-{stop.end}", stop.end, stop)
+                    recording.finish(job, branch, stop)
         return recording.records(folder)

@@ -83,7 +83,7 @@ def finish(job, state: TrainState, stop) -> dict:
         weights.save_weights(job.folder / "weights.safetensors", ema, meta)
         pictures(job, ema)
     ledger.append(job.folder / RECORDS, record)
-    job.writer.write_scalars(stop.end, {k: v for k, v in measured.items() if isinstance(v, float)}, "annealed")
+    job.writer.write_scalars(stop.end, {k: v for k, v in measured.items() if isinstance(v, float)}, "annealed/")
     if not last:
         shutil.rmtree(job.folder / f"branch-{stop.end}")
     return record

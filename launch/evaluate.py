@@ -1,0 +1,75 @@
+"""Scores a finished run and writes what it found, with the recipe of every number.
+
+    python -m launch.evaluate --run=experiments/001_first_curve --prompts=256 --out=runs/evaluation
+
+An autoencoder: PSNR, foreground PSNR and SSIM on held-out clips. A transformer: prompt adherence on captions that no
+training clip carries, and the velocity error next to the parser floor and the autoencoder floor.
+"""
+import json
+from pathlib import Path
+
+from absl import flags
+
+from launch import door
+
+RUN = flags.DEFINE_string("run", None, "run folder, committed weights, or a weights file", required=True)
+OUT = flags.DEFINE_string("out", "", "folder for evaluation.json and the sheets; default <run>/evaluation")
+PROMPTS = flags.DEFINE_integer("prompts", 256, "captions to draw", lower_bound=1)
+CLIPS = flags.DEFINE_integer("clips", 64, "held-out clips for reconstruction and velocity", lower_bound=1)
+FAMILIES = flags.DEFINE_list("families", "uniform,composition", "families the captions come from")
+STEPS = flags.DEFINE_integer("steps", 0, "sampler steps; 0: as configured", lower_bound=0)
+GUIDANCE = flags.DEFINE_float("guidance", -1.0, "classifier-free guidance; negative: as configured")
+SEED = flags.DEFINE_integer("seed", 0, "of the noise")
+
+
+def autoencoder(run, out: Path) -> dict:
+    """Reconstruction of held-out clips."""
+    import numpy as np
+
+    from sora_jax import build, collate, pipeline, video
+    from sora_jax.evals import reconstruction
+
+    source = build.dataset(run.config, split="val")
+    clips = collate.draw(source, range(CLIPS.value))[0]
+    found = reconstruction.evaluate(lambda x: pipeline.decode(run.model, pipeline.encode(run.model, x), 8), clips)
+    back = pipeline.decode(run.model, pipeline.encode(run.model, clips[:6]))
+    video.write_image(out / "reconstructions.png",
+                      video.contact_sheet([clip for pair in zip(clips, back, strict=False) for clip in pair]))
+    recipe = f"{CLIPS.value} clips of the val split, {np.shape(clips)[1:]}, posterior mean, MSE over all pixels"
+    return {"reconstruction": found, "recipe": recipe}
+
+
+def transformer(out: Path) -> dict:
+    """Adherence and velocity."""
+    from sora_jax import judge, video
+    from sora_jax.pipeline import Pipeline
+
+    pipe = Pipeline.open(RUN.value)
+    rule = pipe.config.sampler
+    options = {"steps": STEPS.value or rule.steps, "seed": SEED.value,
+               "guidance": rule.guidance if GUIDANCE.value < 0 else GUIDANCE.value}
+    asked = judge.unseen(PROMPTS.value, FAMILIES.value, pipe)
+    drawn, found = judge.adherence(pipe, asked, **options)
+    video.write_image(out / "samples.png", video.contact_sheet(list(drawn[:: max(1, len(drawn) // 16)][:16]),
+                      labels=[p.text for p in asked[:: max(1, len(asked) // 16)][:16]]))
+    recipe = {"sampler": rule.name, **options, "families": FAMILIES.value,
+              "prompts": f"{PROMPTS.value} different captions of the withheld tenth, in no training clip",
+              "velocity": f"{CLIPS.value} held-out clips of uniform motion, 5 frames given, the rest scored, heights/s"}
+    return {"adherence": found, "velocity": judge.velocity(pipe, CLIPS.value, **options), "recipe": recipe}
+
+
+def run() -> None:
+    """The door."""
+    from sora_jax import checkpoint
+
+    opened = checkpoint.load_for_inspection(RUN.value)
+    base = Path(RUN.value)
+    out = Path(OUT.value or (base if base.is_dir() else base.parent) / "evaluation")
+    found = autoencoder(opened, out) if opened.config.stage == "vae" else transformer(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_text(json.dumps(found, indent=1))
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    door.main(run)

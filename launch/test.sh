@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs them: bash launch/test.sh [pytest arguments]. Slow proofs: bash launch/test.sh -m slow
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash launch/install.sh test
+.venv/bin/ruff check .
+exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"

@@ -1,0 +1,58 @@
+"""What a text-to-video model is asked, and its answers scored: unseen captions, and true beginnings to go on from.
+
+Captions are of the withheld tenth of the grammar, which no training clip of any seed carries. Beginnings are the first
+two latent frames (five frames) of held-out clips of uniform motion, so that position and velocity are both given.
+"""
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sora_jax.datasets import physics as worlds
+from sora_jax.evals import physics
+from sora_jax.pipeline import Pipeline, decode, encode
+from sora_jax.types import Truth
+from sora_jax.worlds.prompts import Prompt, prompts
+
+GIVEN = 2  # latent frames
+
+
+def unseen(count: int, families: Sequence[str], pipe: Pipeline) -> list[Prompt]:
+    """`count` different captions, as many of each family as the other, that no training clip carries."""
+    data, shares = pipe.config.data, np.full(len(families), count // len(families))
+    shares[: count % len(families)] += 1
+    aspect = data.width / data.height
+    return [
+        prompt for family, share in zip(families, shares, strict=True) if share
+        for prompt in prompts(int(share), families=(family,), frames=data.frames, fps=data.fps, aspect=aspect)
+    ]
+
+
+def adherence(pipe: Pipeline, asked: Sequence[Prompt], **options: Any) -> tuple[np.ndarray, dict]:
+    """Clips for these prompts, and the share of them that shows what its words say, by question."""
+    drawn = pipe.sample([prompt.text for prompt in asked], **options)
+    return drawn, physics.adherence(drawn, [prompt.specification for prompt in asked], pipe.config.data.fps)
+
+
+def later(truth: Truth, start: int) -> Truth:
+    """The truth of the frames from `start` on."""
+    frames = len(truth["times"])
+    return {k: v[start:] if isinstance(v, np.ndarray) and len(v) == frames and v.ndim else v for k, v in truth.items()}
+
+
+def velocity(pipe: Pipeline, clips: int, **options: Any) -> dict[str, dict]:
+    """Velocity error of the frames that follow a given beginning, and the two floors: true pixels, and their
+    reconstruction. Heights per second, held-out uniform motion."""
+    data = pipe.config.data
+    source = worlds.source(worlds.Config(
+        frames=data.frames, height=data.height, width=data.width, fps=data.fps, families=("uniform",), split="val"))
+    videos, captions, truths = source.batch(range(clips))
+    frames = pipe.latent_shape(*videos.shape[1:4])[0]
+    drawn = pipe.sample(captions, known=np.arange(frames) < GIVEN, clips=videos, size=videos.shape[1:4], **options)
+    back = np.concatenate([decode(pipe.vae, encode(pipe.vae, videos[i : i + 16])) for i in range(0, clips, 16)])
+    start = (GIVEN - 1) * ((data.frames - 1) // max(frames - 1, 1))
+    rest = [later(truth, start) for truth in truths]
+    return {
+        name: physics.velocity(shown[:, start:], rest, data.fps)
+        for name, shown in (("parser_floor", videos), ("vae_floor", back), ("model", drawn))
+    }

@@ -1,0 +1,138 @@
+"""Captions to video with a finished run: the transformer, the autoencoder it was trained on, and a sampler.
+
+`Pipeline.open(path)` finds the autoencoder through the run's config and refuses another one than it was trained on.
+"""
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Bool, UInt8
+from ml_collections import ConfigDict
+
+from sora_jax import build, checkpoint, generate, registry, video
+from sora_jax.types import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def autoencoder(path: str | Path, near: Path | None = None, want: str | None = None) -> tuple[nnx.Module, dict]:
+    """(model, meta) of an autoencoder; a relative path is looked for here, beside `near`, and in the checkout.
+
+    Raises InputError if it is nowhere, or if its hash is not `want`, naming both.
+    """
+    tried = [Path(path), *([near / path] if near else []), ROOT / path]
+    found = next((candidate for candidate in tried if candidate.exists()), None)
+    if found is None:
+        raise InputError(f"no autoencoder at {path} (vae.weights); train one with python -m launch.train"
+                         " --config=configs/vae.py, or set --config.vae.weights")
+    run = checkpoint.load_for_inspection(found)
+    if run.config.stage != "vae":
+        raise InputError(f"{found} is a {run.config.stage} run, not an autoencoder; point vae.weights at one")
+    if want and run.meta["hash"] != want:
+        raise InputError(f"the autoencoder at {found} has hash {run.meta['hash']}, the model was trained on the latents"
+                         f" of {want}; point vae.weights at that one")
+    return run.model, {**run.meta, "config": run.config}
+
+
+def _encode(graph, params, x):
+    return nnx.merge(graph, params).encode(video.to_float(x))
+
+
+def _decode(graph, params, z):
+    return video.to_uint8(nnx.merge(graph, params).decode(z))
+
+
+encode_step = jax.jit(_encode, static_argnums=0)
+decode_step = jax.jit(_decode, static_argnums=0)
+
+
+def encode(vae: nnx.Module, clips: UInt8[np.ndarray, "b f h w c"]) -> jax.Array:
+    """Normalised latents `b fl hl wl z` of a batch of clips."""
+    return encode_step(*nnx.split(vae), jnp.asarray(clips))
+
+
+def decode(vae: nnx.Module, latents: jax.Array, batch: int = 16) -> UInt8[np.ndarray, "b f h w c"]:
+    """Pixels of normalised latents, a few clips at a time so that memory does not grow with their number."""
+    graph, params = nnx.split(vae)
+    parts = [np.asarray(decode_step(graph, params, latents[i : i + batch])) for i in range(0, len(latents), batch)]
+    return np.concatenate(parts)
+
+
+class Pipeline(NamedTuple):
+    """A model that is ready to draw."""
+
+    config: ConfigDict
+    model: nnx.Module
+    vae: nnx.Module
+    record: dict | None
+
+    @classmethod
+    def open(cls, path: str | Path, vae: str = "") -> "Pipeline":
+        """From a run folder, a folder with committed weights, or a weights file. Raises InputError."""
+        run = checkpoint.load_for_inspection(path)
+        if run.config.stage != "dit":
+            raise InputError(f"{path} is a {run.config.stage} run; sampling needs a diffusion transformer")
+        near = Path(path) if Path(path).is_dir() else Path(path).parent
+        coder, _ = autoencoder(vae or run.config.vae.weights, near, run.meta.get("vae_hash"))
+        return cls(run.config, run.model, coder, run.record)
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Latents of a clip of this size. ConfigError if the autoencoder or the patch cannot make it."""
+        changed = ConfigDict(self.config.to_dict())
+        changed.data.frames, changed.data.height, changed.data.width = frames, height, width
+        build.tokens_per_clip(changed)
+        return build.latent_shape(changed)
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        *,
+        seed: int = 0,
+        size: tuple[int, int, int] | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        sampler: str | None = None,
+        known: Bool[np.ndarray, "f"] | None = None,
+        clips: UInt8[np.ndarray, "b f h w c"] | None = None,
+        batch: int = 16,
+    ) -> UInt8[np.ndarray, "b f h w c"]:
+        """One clip per prompt, a pure function of (weights, prompts, seed, options).
+
+        `size` is (frames, height, width). `known` marks the latent frames that are taken from `clips` (same size), so
+        the first alone is image-to-video and the last alone extends backwards. Raises ConfigError, InputError.
+        """
+        rule, data = self.config.sampler, self.config.data
+        shape = self.latent_shape(*(size or (data.frames, data.height, data.width)))
+        if (known is None) != (clips is None):
+            raise InputError("known frames and the clips they come from go together")
+        text, mask = tokens(self.config, prompts)
+        given = None if clips is None else encode(self.vae, clips)
+        drawn = []
+        for start in range(0, len(prompts), batch):
+            part = slice(start, start + batch)
+            hold = {}
+            if given is not None:
+                held = np.broadcast_to(np.asarray(known)[:, None, None, None], shape)
+                every = jnp.broadcast_to(jnp.asarray(held, jnp.float32), given[part].shape)
+                hold = {"known": self.model.tokenise(every)[0][..., 0] > 0.5, "x_known": given[part]}
+            drawn.append(
+                generate.generate(
+                    self.model, build.objective(self.config), registry.load("samplers", sampler or rule.name),
+                    text=text[part], mask=mask[part], shape=shape, steps=steps or rule.steps,
+                    guidance=rule.guidance if guidance is None else guidance, shift=rule.shift,
+                    key=jax.random.fold_in(jax.random.key(seed), start), **hold,
+                )
+            )
+        return decode(self.vae, jnp.concatenate(drawn), batch)
+
+
+def tokens(config: ConfigDict, captions: Sequence[str]):
+    """Caption bytes and mask of the run's own text encoder. Raises InputError for an empty prompt."""
+    empty = [i for i, caption in enumerate(captions) if not caption.strip()]
+    if empty or not len(captions):
+        raise InputError("--prompt is empty; say what to draw, for example --prompt 'a red circle moves right'")
+    return registry.load("models", config.text.name).tokenize(list(captions), config.text.length)
