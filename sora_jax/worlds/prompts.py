@@ -50,12 +50,10 @@ def prompts(
         truth, rng = stream.scene(index)
         text = stream.word(truth, rng)
         index += 1
-        if text in taken or (withheld(text) or split == "held_pair") != unseen:
-            continue
-        taken.add(text)
-        chosen.append(Prompt(text, specification(text), truth))
-        last = index
+        if text not in taken and (withheld(text) or split == "held_pair") == unseen:
+            taken.add(text)
+            chosen.append(Prompt(text, specification(text), truth))
+            last = index
     if len(chosen) < count:
-        few = f"prompts: {len(chosen)} of {count} exist for families={tuple(families)}, style={style!r}"
-        raise ConfigError(f"{few}; ask for fewer")
+        raise ConfigError(f"prompts: {len(chosen)} of {count} exist for {tuple(families)}, {style}; ask for fewer")
     return chosen

@@ -72,6 +72,20 @@ def _shown(world: World, frames: int) -> str | None:
     }.get(world.family)
 
 
+def _sight(world: World, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per frame and object: whether any of it is in view, and whether all of it is."""
+    visible, whole = np.zeros(position.shape[:2], bool), np.zeros(position.shape[:2], bool)
+    for k in range(len(world.radius)):
+        extent, (x, y) = palette.reach(world.shape[k], world.radius[k]), position[:, k].T
+        left, right, top, bottom = x - extent.half_width, x + extent.half_width, y - extent.up, y + extent.down
+        visible[:, k] = (right > 0) & (left < world.aspect) & (bottom > 0) & (top < 1)
+        whole[:, k] = (left >= 0) & (right <= world.aspect) & (top >= 0) & (bottom <= 1)
+        if world.slab:
+            visible[:, k] &= (left < world.slab[0]) | (right > world.slab[1])
+            whole[:, k] &= (right <= world.slab[0]) | (left >= world.slab[1])
+    return visible, whole
+
+
 def truth(world: World, at: np.ndarray, split: str) -> Truth:
     """Everything known about a clip: padded arrays (see `palette` for units), events, words."""
     count, frames = len(world.radius), len(at)
@@ -83,15 +97,7 @@ def truth(world: World, at: np.ndarray, split: str) -> Truth:
         np.zeros(palette.K, np.int32),
     )
     radius[:count], colour[:count], shape[:count] = world.radius, world.colour, world.shape
-    visible, whole = np.zeros((frames, palette.K), bool), np.zeros((frames, palette.K), bool)
-    for k in range(count):
-        extent, (x, y) = palette.reach(world.shape[k], world.radius[k]), position[:, k].T
-        left, right, top, bottom = x - extent.half_width, x + extent.half_width, y - extent.up, y + extent.down
-        visible[:, k] = (right > 0) & (left < world.aspect) & (bottom > 0) & (top < 1)
-        whole[:, k] = (left >= 0) & (right <= world.aspect) & (top >= 0) & (bottom <= 1)
-        if world.slab:
-            visible[:, k] &= (left < world.slab[0]) | (right > world.slab[1])
-            whole[:, k] &= (right <= world.slab[0]) | (left >= world.slab[1])
+    visible, whole = _sight(world, position)
     last = at[-1]
     events = [event._asdict() for event in world.path.events if at[0] <= event.time <= last]
     return {
