@@ -52,6 +52,16 @@ def test_a_step_counts_averages_and_reports(alone):
     assert final.opt[1].count == STEPS
 
 
+def test_the_first_average_is_the_first_update_and_noise_changes_with_the_step():
+    run = toy.run()
+    batch = next(batches(run))
+    after, first = run.step(run.initial(), batch)
+    np.testing.assert_allclose(after.ema["up"], after.params["up"], rtol=1e-6)
+    assert np.abs(after.params["up"] - run.initial().params["up"]).max() > 1e-4
+    _, later = run.step(run.initial()._replace(step=jnp.int32(5)), batch)
+    assert first["loss"] != later["loss"]
+
+
 def test_everything_is_laid_out_like_its_weight():
     run = toy.run(data=2, fsdp=4)
     found = run.initial()
