@@ -146,7 +146,7 @@ class PhysicsWorlds(tfds.core.GeneratorBasedBuilder):
         )  # fmt: skip
         for start in range(0, clips, CHUNK):
             indices = range(start, min(start + CHUNK, clips))
-            for index, *clip in zip(indices, *stream.batch(indices, config.height, config.width)):
+            for index, *clip in zip(indices, *stream.batch(indices, config.height, config.width), strict=True):
                 yield index, _record(*clip, config.fps)
 
 

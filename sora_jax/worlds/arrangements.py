@@ -44,9 +44,9 @@ def _place(draw: Draw, cell, shape: int, radius: float, shift=(0.0, 0.0)) -> tup
 
 def _world(draw: Draw, family: str, kinds, radius, cells, velocity, **rest) -> World:
     shift = [tuple(v * draw.seconds for v in pair) for pair in velocity]
-    position = [_place(draw, cell, kind[1], r, s) for cell, kind, r, s in zip(cells, kinds, radius, shift)]
+    position = [_place(draw, cell, kind[1], r, s) for cell, kind, r, s in zip(cells, kinds, radius, shift, strict=True)]
     path = simulate(position, velocity, radius, [FREE] * len(kinds), seconds=draw.seconds)
-    return World(family, path, tuple(radius), *zip(*kinds), draw.aspect, draw.seconds, **rest)
+    return World(family, path, tuple(radius), *zip(*kinds, strict=True), draw.aspect, draw.seconds, **rest)
 
 
 def composition(draw: Draw) -> World:

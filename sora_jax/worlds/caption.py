@@ -47,7 +47,9 @@ def _place(words, truth: Truth) -> str:
 def _kinds(truth: Truth) -> list[tuple[str, str, int]]:
     """(colour name, shape name, size level) of each object."""
     count = truth["count"]
-    triples = zip(truth["colour"][:count].tolist(), truth["shape"][:count].tolist(), truth["radius"][:count].tolist())
+    triples = zip(
+        truth["colour"][:count].tolist(), truth["shape"][:count].tolist(), truth["radius"][:count].tolist(), strict=True
+    )
     return [(palette.COLOUR_NAMES[c], palette.SHAPES[s], _level(r, SIZE_EDGES)) for c, s, r in triples]
 
 

@@ -59,5 +59,5 @@ class Stream:
         self, indices: Sequence[int], height: int, width: int, window: tuple[float, float, float] = WHOLE
     ) -> tuple[UInt8[np.ndarray, "b f h w c"], list[str], list[Truth]]:
         """Clips drawn in one compiled call, their captions and truths. `window`: y, x, extent in frame heights."""
-        truths, captions = zip(*(self.clip(int(index)) for index in indices))
+        truths, captions = zip(*(self.clip(int(index)) for index in indices), strict=True)
         return render(sampling.scene(list(truths)), height, width, window), list(captions), list(truths)

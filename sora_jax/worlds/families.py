@@ -81,7 +81,7 @@ FREE = ((-math.inf, -math.inf), (math.inf, math.inf))
 def _crossing(draw: Draw, bounds, velocity) -> tuple[float, float]:
     """A start from which constant `velocity` keeps the centre within `bounds` for the horizon, where possible."""
     start = []
-    for low, high, v in zip(*bounds, velocity):
+    for low, high, v in zip(*bounds, velocity, strict=True):
         travel = v * draw.seconds
         start.append(inside(draw, low + MARGIN - min(travel, 0.0), high - MARGIN - max(travel, 0.0)))
     return start[0], start[1]
@@ -132,7 +132,7 @@ def collision(draw: Draw) -> World:
     position = ((left, y), (left + closing * time + along, y + offset))
     bounds = [_bounds(0, r, draw.aspect) for r in radius]
     path = simulate(position, ((speed[0], 0.0), (-speed[1], 0.0)), radius, bounds, collide=True, seconds=draw.seconds)
-    return World("collision", path, radius, *zip(*kinds), draw.aspect, draw.seconds)
+    return World("collision", path, radius, *zip(*kinds, strict=True), draw.aspect, draw.seconds)
 
 
 def parabola(draw: Draw) -> World:

@@ -118,7 +118,7 @@ def simulate(position, velocity, radius, bounds, *, gravity=0.0, collide=False, 
         time, kind, objects = _next(p, v, radius, bounds, gravity, collide)
         if time == NEVER:
             break
-        for a, b in zip(p, v):
+        for a, b in zip(p, v, strict=True):
             a[0] += b[0] * time
             a[1] += b[1] * time + 0.5 * gravity * time * time
             b[1] += gravity * time

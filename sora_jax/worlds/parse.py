@@ -112,7 +112,7 @@ def _tracks(blobs: list[list[_Blob]]) -> list[list[_Blob | None]]:
         cost = np.array(
             [[0.0 if p is None else np.hypot(p[0] - b.centroid[0], p[1] - b.centroid[1]) for b in found] for p in last]
         )
-        for track, blob in zip(*optimize.linear_sum_assignment(cost)):
+        for track, blob in zip(*optimize.linear_sum_assignment(cost), strict=True):
             tracks[track][frame], last[track] = found[blob], found[blob].centroid
     return tracks
 

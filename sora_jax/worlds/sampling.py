@@ -44,7 +44,9 @@ def family_table(families, weights, split: str):
     if unknown:
         raise ConfigError(f"families has no {unknown[0]!r}; it has {', '.join(FAMILIES)}")
     without = {"ood_speed": ("composition",), "held_pair": ("collision",)}.get(split, ())
-    kept = [(name, weight) for name, weight in zip(families, weights) if name not in without and weight > 0]
+    kept = [
+        (name, weight) for name, weight in zip(families, weights, strict=True) if name not in without and weight > 0
+    ]
     if not kept:
         raise ConfigError(
             f"split={split!r} has no meaning for families={tuple(families)}; add 'uniform' or another family"

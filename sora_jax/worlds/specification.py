@@ -94,7 +94,7 @@ def specification(source: str | Truth) -> Specification:
     if isinstance(source, str):
         return _read(source)
     count = source["count"]
-    pairs = zip(source["colour"][:count].tolist(), source["shape"][:count].tolist())
+    pairs = zip(source["colour"][:count].tolist(), source["shape"][:count].tolist(), strict=True)
     kinds = [(palette.COLOUR_NAMES[colour], palette.SHAPES[shape]) for colour, shape in pairs]
     relation = (kinds[0], source["relation"], kinds[1]) if source["relation"] else None
     return Specification(tuple(sorted(kinds)), source["direction"], relation)

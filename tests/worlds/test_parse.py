@@ -27,25 +27,25 @@ def test_ground_truth_is_read_right(family, quality):
     videos, _, truths = source(Config(families=(family,), split="val")).batch(range(CLIPS))
     videos = [degrade(video, rng) if quality == "degraded" else video for video in videos]
     parsed = [parse(video) for video in videos]
-    right = [score(p, specification(truth))["all"] for p, truth in zip(parsed, truths)]
+    right = [score(p, specification(truth))["all"] for p, truth in zip(parsed, truths, strict=True)]
     assert np.mean(right) >= 0.99
-    errors = [velocity_error(p, truth) for p, truth in zip(parsed, truths)]
+    errors = [velocity_error(p, truth) for p, truth in zip(parsed, truths, strict=True)]
     assert np.nanmean(errors) < FLOOR[quality]
     assert family == "occluder" or not np.isnan(errors).any()
 
 
 def test_centres_are_found_to_a_tenth_of_a_pixel():
     videos, _, truths = source(Config(families=("uniform",), split="val")).batch(range(CLIPS))
-    for video, truth in zip(videos, truths):
+    for video, truth in zip(videos, truths, strict=True):
         assert np.abs(parse(video).objects[0].centroid - truth["position"][:, 0]).max() * 64 < 0.1
 
 
 def test_other_sizes_and_rates_are_read_too():
     config = Config(families=("uniform", "composition"), split="val", height=32, width=48, frames=9, fps=4.0)
     videos, _, truths = source(config).batch(range(CLIPS))
-    assert np.mean([score(parse(v, 4.0), specification(t))["all"] for v, t in zip(videos, truths)]) == 1.0
+    assert np.mean([score(parse(v, 4.0), specification(t))["all"] for v, t in zip(videos, truths, strict=True)]) == 1.0
     images = source(Config(families=("composition",), frames=1)).batch(range(CLIPS))
-    assert np.mean([score(parse(v), specification(t))["all"] for v, t in zip(images[0], images[2])]) == 1.0
+    assert np.mean([score(parse(v), specification(t))["all"] for v, t in zip(images[0], images[2], strict=True)]) == 1.0
 
 
 def test_pictures_of_nothing_have_no_objects():

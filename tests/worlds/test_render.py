@@ -37,7 +37,7 @@ def reference(truth, frame, height, width):
 def test_the_picture_is_that_of_an_independent_renderer(truths):
     plain = [truth for truth in truths if truth["family"] != "pan"]
     video = render(sampling.scene(plain), 48, 48).astype(float)
-    for clip, truth in zip(video, plain):
+    for clip, truth in zip(video, plain, strict=True):
         difference = np.abs(clip[1] - reference(truth, 1, 48, 48))
         assert difference.mean() < 0.25 and (difference > 60).mean() < 0.002
 

@@ -30,7 +30,7 @@ def test_a_clip_is_a_function_of_its_index():
 
 
 def test_any_frame_rate_gives_the_same_path():
-    for slow, fast in zip(truths(40, frames=5, fps=2.0), truths(40, frames=33, fps=16.0)):
+    for slow, fast in zip(truths(40, frames=5, fps=2.0), truths(40, frames=33, fps=16.0), strict=True):
         np.testing.assert_allclose(slow["position"], fast["position"][::8], atol=1e-6)
         assert slow["events"] == fast["events"] and slow["family"] == fast["family"]
 
@@ -44,7 +44,7 @@ def test_each_split_keeps_to_its_ranges(split):
         n = truth["count"]
         assert truth["split"] == palette.LABELS[split]
         assert all(within(r, radii) for r in truth["radius"][:n])
-        pairs = {(int(c), int(s)) for c, s in zip(truth["colour"][:n], truth["shape"][:n])}
+        pairs = {(int(c), int(s)) for c, s in zip(truth["colour"][:n], truth["shape"][:n], strict=True)}
         assert pairs <= set(palette.HELD if split == "held_pair" else palette.TRAINED)
         if truth["family"] != "composition":
             assert all(within(float(np.hypot(*v)), speeds) for v in truth["velocity"][0, :n])
