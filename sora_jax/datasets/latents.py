@@ -85,10 +85,14 @@ def agreed(path: Path, meta: dict[str, Any]) -> dict[str, Any]:
     if not (path / "meta.json").exists():
         return {}
     stored = load_meta(path)
-    for key in sorted({"vae_hash", *meta} - set(FREE)):
-        if stored.get(key) != meta.get(key):
-            raise InputError(f"{str(path)!a} holds latents with {key} {stored.get(key)!a}, not {meta.get(key)!a}; "
-                             "choose another --out or remove that folder")
+    for key in ("vae_hash", *meta):
+        have, want = stored.get(key), meta.get(key)
+        if have != want and isinstance(have, dict) and isinstance(want, dict):
+            part = next(name for name in {**have, **want} if have.get(name) != want.get(name))
+            key, have, want = f"{key}.{part}", have.get(part), want.get(part)
+        if have != want and key not in FREE:
+            raise InputError(f"{str(path)!a} holds latents with {key} {have!a}, not {want!a}; choose another --out or "
+                             "remove that folder")
     return stored
 
 

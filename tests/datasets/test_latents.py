@@ -2,6 +2,7 @@
 import errno
 import json
 import pickle
+import re
 import subprocess
 import sys
 
@@ -129,8 +130,12 @@ latents.write(sys.argv[1], t.chunks(), t.META, done)
 def test_latents_of_another_autoencoder_are_refused(folder):
     message = refused(folder, vae_hash="fedcba9876543210")
     assert "0123456789abcdef" in message and "fedcba9876543210" in message and "python -m launch.encode" in message
-    for key, value in (("vae_hash", "fedcba9876543210"), ("data", {"name": "videos"}), ("dtype", "float16")):
-        with pytest.raises(InputError, match=f"holds latents with {key}"):
+    for key, value, told in (
+        ("vae_hash", "fedcba9876543210", "vae_hash '0123456789abcdef', not 'fedcba9876543210'"),
+        ("data", {"name": "physics", "size": (9, 64, 64)}, "data.size [17, 64, 64], not [9, 64, 64]"),
+        ("data", {"name": "physics"}, "data.size"), ("dtype", "float16", "dtype 'float32', not 'float16'"),
+    ):
+        with pytest.raises(InputError, match=re.escape(f"holds latents with {told}")):
             latents.write(folder, chunks(), {**META, key: value})
     assert latents.source(Config(str(folder), META["vae_hash"])).clips == 8
 
