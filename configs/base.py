@@ -15,8 +15,11 @@ def get_config() -> ConfigDict:
 
     config.data = data = ConfigDict()
     data.name = "physics"  # a file of sora_jax/datasets
-    data.path = ""  # folder of videos or latents
-    data.manifest = ""
+    data.path = ""  # folder of videos, or of latents with one folder per split
+    data.manifest = ""  # videos: CSV, JSONL or Parquet; empty: sidecar .txt files
+    data.fit = "center"  # videos: "center" crop, or "native" size
+    data.quarantine = ""  # videos: where what cannot be read is listed; empty: runs/quarantine.jsonl
+    data.vae_hash = ""  # latents: the autoencoder they must come from; empty: any
     data.split = "train"
     data.frames, data.height, data.width, data.fps = 17, 64, 64, 8.0
     data.families = ("uniform", "bounce", "collision", "parabola", "occluder", "composition", "pan")

@@ -9,5 +9,5 @@ def get_config(size: str = "w64d4") -> ConfigDict:
     config = base.get_config()
     config.name = f"dit-{size}"
     config.data.name = "latents"
-    config.data.path = "runs/latents/train"
+    config.data.path = "runs/latents"
     return ladder.resize(config, size)

@@ -61,8 +61,8 @@ def graph(config: ConfigDict) -> tuple[nnx.GraphDef, dict]:
 def model(config: ConfigDict, params: dict) -> nnx.Module:
     """The model with these weights. Raises ConfigError naming the first weight that is missing, extra or misshapen."""
     definition, shapes = graph(config)
-    want, have = (traverse_util.flatten_dict(nnx.restore_int_paths(tree), sep="/") for tree in (shapes, params))
-    want, have = ({str(k): v for k, v in tree.items()} for tree in (want, have))
+    trees = (traverse_util.flatten_dict(nnx.restore_int_paths(tree)) for tree in (shapes, params))
+    want, have = ({"/".join(map(str, path)): leaf for path, leaf in tree.items()} for tree in trees)
     for name in sorted(set(want) | set(have)):
         if name not in have or name not in want:
             raise ConfigError(f"weight {name} is {'missing from' if name in want else 'not in'} the model of the config")
