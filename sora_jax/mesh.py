@@ -54,7 +54,7 @@ def spec(shape: Sequence[int], names: Sequence[str | None], mesh: Mesh) -> Parti
         raise ConfigError(f"a weight of shape {tuple(shape)} names {len(names)} axes {tuple(names)}; name every axis "
                           "(layer stacks need the partition name 'layers')")
     used: list[str | None] = []
-    for size, name in zip(shape, names):
+    for size, name in zip(shape, names, strict=True):
         if name is not None and name not in RULES:
             raise ConfigError(f"no mesh rule for the axis name {name!r}; mesh.RULES has {', '.join(RULES)}")
         axis = RULES[name] if name is not None else None

@@ -42,8 +42,8 @@ def test_what_is_not_finite_is_not_written(tmp_path):
 
 def test_the_hash_sees_values_names_shapes_and_types():
     base = {"a": np.arange(6, dtype=np.float32), "b": np.zeros(2, np.float32)}
-    others = [{**base, "a": base["a"] + 1e-6}, {"aa": base["a"], "b": base["b"]}, {**base, "a": base["a"].reshape(2, 3)},
-              {**base, "b": np.zeros(2, np.int32)}]
+    others = [{**base, "a": base["a"] + 1e-6}, {"aa": base["a"], "b": base["b"]},
+              {**base, "a": base["a"].reshape(2, 3)}, {**base, "b": np.zeros(2, np.int32)}]
     hashes = [weights.weights_hash(tree) for tree in (base, *others)]
     assert len(set(hashes)) == 5
     assert weights.weights_hash(dict(reversed(base.items()))) == hashes[0]

@@ -23,7 +23,7 @@ def cooling(end: int, cooldown: float) -> int:
 
 def schedule(lr: float, steps: int, warmup: float = 0.02, cooldown: float = 0.2, shape: str = "1-sqrt",
              end: int | None = None) -> optax.Schedule:
-    """Rate by absolute step (a number or a numpy array). `warmup` is a fraction of `steps`, the length of the trunk in updates.
+    """Rate by absolute step (number or numpy array). `warmup` is a fraction of `steps`, the trunk's length in updates.
 
     The last `cooldown` of the first `end` updates cools down to zero: `end` is `steps` unless a branch ends earlier.
     `cooldown` 0 is the trunk itself, constant for ever. Raises ConfigError naming the field.
