@@ -15,4 +15,5 @@ def runs() -> Iterator[ConfigDict]:
         config = dit.get_config(size)
         config.train.clips = 96_000 if size == HELD_OUT else 48_000
         config.train.branches = (0.125, 0.25, 0.5)
+        config.train.evaluate = 0.25
         yield config

@@ -35,12 +35,9 @@ class Evaluation:
         return {"val_loss": 10 ** (-found["psnr"] / 10), **found}
 
     def brief(self, state: TrainState) -> dict[str, float]:
-        """A few scalars on EMA and raw weights, for the curves of a run."""
-        found = {}
-        for name, params in (("ema", state.ema), ("raw", state.params)):
-            measured = self.measure(params, 32)
-            found |= {f"{key}_{name}": measured[key] for key in ("val_loss", "psnr") if key in measured}
-        return found
+        """Scalars on the EMA weights, for the curves of a run."""
+        measured = self.measure(state.ema, 32)
+        return {f"{key}_ema": measured[key] for key in ("val_loss", "psnr") if key in measured}
 
 
 def _reconstruct(model, x):

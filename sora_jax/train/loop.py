@@ -35,7 +35,7 @@ class Job:
 
     def __init__(self, config: ConfigDict, folder: Path):
         build.validate(config)
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.commit = config, folder, recording.commit()
         self.steps = build.steps(config)
         self.mesh = build.mesh(config)
         self.source, self.collate = build.training_source(config)
@@ -87,24 +87,30 @@ class Job:
         return current
 
     def walk(self, current, saves, name, begin, until, rate) -> state.TrainState:
-        """The loop itself. Scalars of an update are fetched after the next one is dispatched."""
+        """The loop itself. Scalars of an update are fetched after the next one is dispatched; before a save the rows up
+        to it are on disk, so a run that is killed and resumed reports every update once."""
         pending, started, label = None, time.perf_counter() - self.seconds, f"{self.config.name} {name}"
         with report.progress(until, label, initial=begin) as bar, contextlib.closing(self.loader.iterate(begin)) as data:
             for k in range(begin, until):
                 current, scalars = self.update(current, next(data), jnp.float32(rate(k)))
-                if pending is not None:
-                    self.note(name, *pending, bar)
+                self.note(name, pending, bar)
                 pending = (k + 1, scalars)
-                if (k + 1) % self.every("save") == 0 or k + 1 == until:
-                    saves.save(k + 1, current, {"seconds": time.perf_counter() - started})
-                if (k + 1) % self.every("evaluate") == 0 and k + 1 < until:
+                last = k + 1 == until
+                if not last and (k + 1) % self.every("evaluate") == 0:
                     self.writer.write_scalars(k + 1, self.evaluation.brief(current), f"{name}/")
-            self.note(name, *pending, bar, force=True)
-            self.seconds = time.perf_counter() - started
+                if last or (k + 1) % self.every("save") == 0:
+                    self.note(name, pending, bar, force=last)
+                    pending = None
+                    self.writer.flush()
+                    self.seconds = time.perf_counter() - started
+                    saves.save(k + 1, current, {"seconds": self.seconds})
         return current
 
-    def note(self, name, k, scalars, bar, force=False) -> None:
-        """Log the scalars of update k when it is their turn, and move the bar."""
+    def note(self, name, pending, bar, force=False) -> None:
+        """Log the scalars of an update when it is their turn, and move the bar."""
+        if pending is None:
+            return
+        k, scalars = pending
         bar.update(1)
         if force or k % self.every("log") == 0:
             values = {key: float(value) for key, value in jax.device_get(scalars).items()}

@@ -107,7 +107,7 @@ def compose(job, stop, measured: dict, raw: float) -> dict:
         "val_loss_raw": raw, "val_bins": measured.get("val_bins", []),
         "branch_of": None if stop.end == job.steps else name, "cooldown_fraction": config.optimizer.cooldown,
         "ema_horizon": config.ema.horizon, "device": jax.devices()[0].device_kind, "dtype": config.dtype,
-        "train_seconds": job.seconds, "commit": commit(), "environment": environment(),
+        "train_seconds": job.seconds, "commit": job.commit, "environment": environment(),
         "metrics": {k: v for k, v in measured.items() if not k.startswith("val_")},
     }
 
