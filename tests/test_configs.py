@@ -1,0 +1,92 @@
+"""Every config there is builds without allocating anything: the files of configs/ and the runs of every experiment."""
+import importlib
+from pathlib import Path
+
+import jax
+import pytest
+
+from configs import ladder
+from sora_jax import build
+from sora_jax.scaling import records
+
+ROOT = Path(__file__).resolve().parents[1]
+ARGUMENTS = {"dit": tuple(ladder.SIZES), "smoke": ("vae", "dit")}
+NOT_RUNS = ("__init__", "ladder")
+WITHIN = 0.03  # the published counts include a table of class labels
+
+
+def files():
+    for path in sorted((ROOT / "configs").glob("*.py")):
+        if path.stem not in NOT_RUNS:
+            module = importlib.import_module(f"configs.{path.stem}")
+            for argument in ARGUMENTS.get(path.stem, (None,)):
+                yield f"{path.stem}:{argument}", module.get_config(*([argument] if argument else []))
+
+
+def sweeps():
+    for path in sorted((ROOT / "experiments").glob("*/sweep.py")):
+        module = importlib.import_module(f"experiments.{path.parent.name}.sweep")
+        yield path.parent.name, list(module.runs())
+
+
+CONFIGS = dict(files()) | {f"{name}/{config.name}": config for name, runs in sweeps() for config in runs}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_builds_abstractly(name):
+    config = CONFIGS[name]
+    build.validate(config, here=False)
+    _, shapes = build.graph(config)
+    leaves = jax.tree.leaves(shapes)
+    assert leaves and all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves), "something was allocated"
+    counts, budget = build.param_counts(config), build.budget(config)
+    assert sum(counts.values()) == sum(leaf.size for leaf in leaves) == budget.n_total
+    assert budget.flops == 3 * sum(build.forward_flops(config).values()) * config.train.clips
+    assert str(config.train.clips) in budget.table().replace(",", "") and build.steps(config) >= 1
+    build.objective(config), build.sampler(config), build.ema(config)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_survives_json(name):
+    config = CONFIGS[name]
+    again = build.from_json(build.to_json(config))
+    assert again.to_dict() == config.to_dict() and build.to_json(again) == build.to_json(config)
+    assert records.run_id(again.to_dict()) == records.run_id(config.to_dict())
+    assert build.graph(again)[1] == build.graph(config)[1]
+
+
+@pytest.mark.parametrize("name, runs", list(sweeps()))
+def test_the_runs_of_an_experiment_are_different_and_the_same_each_time(name, runs):
+    names, ids = [config.name for config in runs], [records.run_id(config.to_dict()) for config in runs]
+    assert runs and len(set(names)) == len(set(ids)) == len(runs)
+    again = importlib.import_module(f"experiments.{name}.sweep").runs()
+    assert [config.to_dict() for config in again] == [config.to_dict() for config in runs]
+
+
+def test_a_run_is_named_by_its_fields():
+    made = {name: records.run_id(config.to_dict()) for name, config in files()}
+    assert len(set(made.values())) == len(made)
+    config, other = CONFIGS["dit:w64d4"], CONFIGS["dit:w64d4"].copy_and_resolve_references()
+    other.unlock()
+    other.seed = 1
+    assert records.run_id(other.to_dict()) != records.run_id(config.to_dict())
+
+
+def test_the_ladder_is_a_ladder():
+    rows = list(ladder.SIZES.values())
+    small = [row for name, row in ladder.SIZES.items() if name.startswith("w")]
+    cores = [build.param_counts(CONFIGS[f"dit:{name}"])["n_core"] for name in ladder.SIZES]
+    assert cores == sorted(cores) and [row.lr for row in small] == sorted((row.lr for row in small), reverse=True)
+    assert all(f"w{row.width}d{row.depth}" in ladder.SIZES for row in small)
+    assert all(row.width % row.heads == 0 for row in rows)
+    with pytest.raises(ValueError, match="no size 'w1'; the ladder has w32d2"):
+        ladder.resize(CONFIGS["base:None"].copy_and_resolve_references(), "w1")
+
+
+@pytest.mark.parametrize("size, millions", [("S", 33), ("B", 130), ("L", 458), ("XL", 675)])
+def test_the_published_shapes_have_the_published_size(size, millions):
+    """Peebles & Xie 2023, table 1: without our text encoder, its cross-attention and the VAE's patch."""
+    counts, row = build.param_counts(CONFIGS[f"dit:{size}"]), ladder.SIZES[size]
+    cross = 2 * row.depth * row.width * (row.width + CONFIGS[f"dit:{size}"].text.width)
+    plain = counts["n_core"] - cross + counts["adaln"]
+    assert abs(plain / (millions * 1e6) - 1) < WITHIN, (plain, counts)
