@@ -4,5 +4,5 @@ from jaxtyping import Array, Float
 
 def guide(conditional: Float[Array, "*s"], unconditional: Float[Array, "*s"],
           scale: float | Float[Array, ""]) -> Float[Array, "*s"]:
-    """unconditional + scale (conditional - unconditional): scale 1 is the conditional, 0 the unconditional prediction."""
+    """unconditional + scale (conditional - unconditional): at scale 1 the conditional, at 0 the unconditional one."""
     return unconditional + scale * (conditional - unconditional)

@@ -46,7 +46,8 @@ def loss(objective, model, batch: Batch, key: jax.Array) -> tuple[Float[Array, "
     return jnp.mean(error, where=~given), {"known_fraction": given.mean(), "time_mean": t.mean()}
 
 
-def errors(objective, model, batch: Batch, t: Float[Array, "b"], eps: Float[Array, "b fl hl wl z"]) -> Float[Array, "b"]:
+def errors(objective, model, batch: Batch, t: Float[Array, "b"],
+           eps: Float[Array, "b fl hl wl z"]) -> Float[Array, "b"]:
     """The validation instrument: per-clip error at given times and noise, no token given, no caption dropped.
 
     `eps` has the shape of `batch.x`, so that the same noise serves models of any patch."""
@@ -66,7 +67,7 @@ def check(objective) -> None:
         raise ConfigError(f"objective.kind={objective.kind!r} is not one of {', '.join(KINDS)}")
     known, patterns = objective.known, masks.PATTERNS
     if len(known) != len(patterns) or min(known) < 0 or abs(sum(known) - 1) > 1e-6:
-        raise ConfigError(f"objective.known={tuple(known)} must be {len(patterns)} probabilities that sum to 1, one for "
-                          f"each of {', '.join(patterns)}")
+        raise ConfigError(f"objective.known={tuple(known)} must be {len(patterns)} probabilities that sum to 1, one "
+                          f"for each of {', '.join(patterns)}")
     if not 0 <= objective.caption_drop <= 1:
         raise ConfigError(f"objective.caption_drop={objective.caption_drop} is not a probability")

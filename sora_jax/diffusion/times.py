@@ -28,7 +28,7 @@ def stratified(count: int) -> Float[Array, "b"]:
     return (jnp.arange(count, dtype=jnp.float32) + 0.5) / count
 
 
-def grid(steps: int, shift: float = 1.0) -> Float[Array, "s"]:
+def grid(steps: int, shift: float | Float[Array, ""] = 1.0) -> Float[Array, "s"]:
     """steps + 1 times from 1 down to 0, shifted towards noise by t -> shift t / (1 + (shift - 1) t) (Esser et al. 2024,
     eq. 23)."""
     t = jnp.linspace(1.0, 0.0, steps + 1, dtype=jnp.float32)

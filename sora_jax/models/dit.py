@@ -62,7 +62,7 @@ class Config:
         return self.patch[0] * self.patch[1] * self.patch[2] * self.channels
 
 
-def select(modulation: Float[Array, "b k d"], level: Int[Array, "b n"]) -> Float[Array, "b n d"]:
+def select(modulation: Float[Array, "b k d"], level: Int[Array, "b n"]) -> Float[Array, "b _ d"]:
     """Each token's row of `modulation`, by comparison: a gather's gradient is a scatter, slow on every backend."""
     if modulation.shape[1] == 1:
         return modulation

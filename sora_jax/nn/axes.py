@@ -1,8 +1,8 @@
 """Weights that carry the names of their axes.
 
 A layer names every axis of a weight where it creates it; `sora_jax.mesh` alone maps names to mesh axes.
-Names: "embed" residual width · "mlp" · "heads" heads times head width · "layers" the scanned stack · "vocab" · "in" and
-"out" of anything else · "conv" kernel taps · None for an axis that is never split.
+Names: "embed" residual width · "mlp" · "heads" heads times head width · "layers" the scanned stack · "vocab" · "in"
+and "out" of anything else · "conv" kernel taps · None for an axis that is never split.
 """
 from collections.abc import Callable
 

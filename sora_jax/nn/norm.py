@@ -27,6 +27,7 @@ def layer_norm(x: Float[Array, "*s d"], epsilon: float = 1e-6) -> Float[Array, "
     return (y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + epsilon)).astype(x.dtype)
 
 
-def modulate(x: Float[Array, "*s d"], shift: Float[Array, "*s d"], scale: Float[Array, "*s d"]) -> Float[Array, "*s d"]:
+def modulate(x: Float[Array, "*s d"], shift: Float[Array, "*#s d"],
+             scale: Float[Array, "*#s d"]) -> Float[Array, "*s d"]:
     """The adaptive part of adaLN: x (1 + scale) + shift (Peebles and Xie 2023, section 3.2)."""
     return x * (1 + scale) + shift

@@ -12,8 +12,9 @@ def grid(shape: tuple[int, int, int], patch: tuple[int, int, int]) -> tuple[int,
     """Tokens along (frame, row, column) of latents `shape` = (fl, hl, wl). ConfigError if a patch does not fit."""
     for name, size, step in zip(AXES, shape, patch):
         if size % step:
-            raise ConfigError(f"model.patch={tuple(patch)} does not divide latents of {tuple(shape)} (frames, height, "
-                              f"width): {name} {size} = {size // step} * {step} + {size % step}; change patch or clip size")
+            raise ConfigError(
+                f"model.patch={tuple(patch)} does not divide latents of {tuple(shape)} (frames, height, width): "
+                f"{name} {size} = {size // step} * {step} + {size % step}; change the patch or the clip size")
     return tuple(size // step for size, step in zip(shape, patch))
 
 

@@ -13,7 +13,7 @@ Rotation = tuple[Float[Array, "b n r"], Float[Array, "b n r"]]
 
 
 def rotation(positions: Float[Array, "b n 3"], width: int, theta: float = 100.0) -> Rotation:
-    """cos and sin of the angles of every pair of a head of `width`: its pairs are shared out over frame, row, column."""
+    """cos and sin of the angle of every pair of a head of `width`, whose pairs are shared by frame, row and column."""
     angles = []
     for i, axis in enumerate(axis_widths(width)):
         frequency = jnp.exp(-math.log(theta) * jnp.arange(axis // 2, dtype=jnp.float32) / max(axis // 2, 1))

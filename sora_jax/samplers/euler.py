@@ -1,4 +1,4 @@
-"""Euler steps of the probability-flow equation dx/dt = alpha'(t) x0 + sigma'(t) eps (Song et al. 2021, eq. 13): order 1.
+"""Euler steps of the probability-flow equation dx/dt = alpha' x0 + sigma' eps (Song et al. 2021, eq. 13): order 1.
 
 Enters: noise at times[0] and a denoiser x, t -> (x0, eps). Leaves: x at times[-1].
 """
