@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 import tiny
+
 from sora_jax import registry
 from sora_jax.diffusion.guidance import guide
 from sora_jax.diffusion.path import split

@@ -28,7 +28,7 @@ def model(config=CONFIG, scale=0.3):
     graph, params = nnx.split(fresh(config))
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [scale * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves)]
+    noisy = [scale * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
     return nnx.merge(graph, jax.tree.unflatten(tree, noisy))
 
 

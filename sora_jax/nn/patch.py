@@ -10,12 +10,12 @@ AXES = ("frames", "height", "width")
 
 def grid(shape: tuple[int, int, int], patch: tuple[int, int, int]) -> tuple[int, int, int]:
     """Tokens along (frame, row, column) of latents `shape` = (fl, hl, wl). ConfigError if a patch does not fit."""
-    for name, size, step in zip(AXES, shape, patch):
+    for name, size, step in zip(AXES, shape, patch, strict=True):
         if size % step:
             raise ConfigError(
                 f"model.patch={tuple(patch)} does not divide latents of {tuple(shape)} (frames, height, width): "
                 f"{name} {size} = {size // step} * {step} + {size % step}; change the patch or the clip size")
-    return tuple(size // step for size, step in zip(shape, patch))
+    return tuple(size // step for size, step in zip(shape, patch, strict=True))
 
 
 def patchify(x: Float[Array, "b fl hl wl z"], patch: tuple[int, int, int]) -> Float[Array, "b n p"]:

@@ -26,8 +26,8 @@ class Objective:
     def __post_init__(self):
         matching.check(self)
         if not 0 < self.beta_min <= self.beta_max < 1 or self.steps < 1:
-            raise ConfigError(f"objective betas {self.beta_min} .. {self.beta_max} over {self.steps} steps are no chain: "
-                              "0 < beta_min <= beta_max < 1, steps >= 1")
+            raise ConfigError(f"objective betas {self.beta_min} .. {self.beta_max} over {self.steps} steps: no chain. "
+                              "Choose 0 < beta_min <= beta_max < 1 and steps >= 1")
 
     @property
     def path(self) -> LinearVP:

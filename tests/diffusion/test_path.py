@@ -39,7 +39,7 @@ def test_split_is_exact_at_both_ends_where_it_can_be(key, path, kind):
         got = split(path, kind, target(path, kind, x0, eps, t), corrupt(path, x0, eps, t), t)
         assert all(jnp.isfinite(part).all() for part in got)
         if kind in ("v", "flow"):
-            for part, want in zip(got, (x0, eps)):
+            for part, want in zip(got, (x0, eps), strict=True):
                 np.testing.assert_allclose(part, want, atol=1e-2)
 
 
@@ -55,7 +55,7 @@ def test_time_runs_from_data_to_noise(key):
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
 def test_derivatives_are_the_slopes(path):
     t, h = (jnp.arange(100, 1000, 50) - 0.5) / 1000, 2e-4
-    for got, weight in zip(path.derivatives(t), (path.alpha, path.sigma)):
+    for got, weight in zip(path.derivatives(t), (path.alpha, path.sigma), strict=True):
         np.testing.assert_allclose(got, (weight(t + h) - weight(t - h)) / (2 * h), rtol=5e-3, atol=2e-3)
 
 

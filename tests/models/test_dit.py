@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from flax import nnx
 
-import tiny
 from sora_jax.models import dit
 from sora_jax.types import ConfigError
 

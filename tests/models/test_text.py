@@ -3,8 +3,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 import tiny
+
 from sora_jax.models import text
 from sora_jax.types import ConfigError
 

@@ -19,7 +19,7 @@ def test_unpatchify_inverts_patchify(key, size):
 def test_a_token_holds_the_patch_at_its_position(key):
     x = jax.random.normal(key, (1, 3, 4, 6, 5))
     tokens, places = patch.patchify(x, (1, 2, 3)), patch.positions(patch.grid((3, 4, 6), (1, 2, 3)))
-    for token, (f, h, w) in zip(tokens[0], np.asarray(places, int)):
+    for token, (f, h, w) in zip(tokens[0], np.asarray(places, int), strict=True):
         np.testing.assert_array_equal(token, x[0, f, 2 * h:2 * h + 2, 3 * w:3 * w + 3].reshape(-1))
 
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 import tiny
+
 from sora_jax import registry
 from sora_jax.diffusion import masks, matching
 from sora_jax.diffusion.path import Flow, LinearVP, corrupt, target
