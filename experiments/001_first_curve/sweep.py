@@ -13,7 +13,7 @@ def runs() -> Iterator[ConfigDict]:
     """The fitted sizes first, then the one that the law must predict."""
     for size in (*FITTED, HELD_OUT):
         config = dit.get_config(size)
-        config.train.clips = 96_000 if size == HELD_OUT else 48_000
+        config.train.clips = 80_000 if size == HELD_OUT else 40_000
         config.train.branches = (0.125, 0.25, 0.5)
         config.train.evaluate = 0.25
         yield config

@@ -12,7 +12,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sora_jax import build, disk, video, weights
-from sora_jax.scaling import figure, records as ledger
+from sora_jax.scaling import figure
+from sora_jax.scaling import records as ledger
 from sora_jax.train import evaluating
 from sora_jax.train.state import TrainState
 from sora_jax.types import InputError
@@ -78,9 +79,11 @@ def finish(job, state: TrainState, stop) -> dict:
         ema = evaluating.with_statistics(ema, *evaluating.statistics(job.graph, ema, job.evaluation.held))
     measured = job.evaluation.measure(ema)
     record = compose(job, stop, measured, job.evaluation.measure(state.params)["val_loss"])
+    meta = {"id": record["id"], "config": json.loads(build.to_json(config)), "record": record,
+            "vae_hash": getattr(job.source, "meta", {}).get("vae_hash")}
+    name = "weights" if last else f"weights-{record['clips']}"
+    weights.save_weights(job.folder / f"{name}.safetensors", ema, meta)
     if last:
-        meta = {"id": record["id"], "config": json.loads(build.to_json(config)), "record": record}
-        weights.save_weights(job.folder / "weights.safetensors", ema, meta)
         pictures(job, ema)
     ledger.append(job.folder / RECORDS, record)
     job.writer.write_scalars(stop.end, {k: v for k, v in measured.items() if isinstance(v, float)}, "annealed/")
