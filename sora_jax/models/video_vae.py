@@ -55,7 +55,7 @@ class Config:
 def latent_shape(config: Config, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
     """Shape `(fl, hl, wl, z)` of a clip's latents. Raises ConfigError with the nearest size that fits."""
     time, space = config.ratio
-    if (frames - 1) % time:
+    if (frames - 1) % time or frames < 1:
         near = 1 + max(0, round((frames - 1) / time)) * time
         raise ConfigError(f"data.frames={frames}: the VAE needs 1 + {time}k frames; use {near}")
     for name, size in (("height", height), ("width", width)):
