@@ -15,6 +15,7 @@ from launch import door
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder for everything the demo makes")
 CLIPS = flags.DEFINE_integer("clips", 12_288, "clips that each size of the ladder trains on", lower_bound=1024)
 ENCODED = flags.DEFINE_integer("encoded", 2048, "clips to encode", lower_bound=256)
+SCORED = 32
 SIZES = ("w32d2", "w48d3", "w64d4", "w96d5")
 MODEL, CODER = "experiments/001_first_curve", "experiments/000_autoencoder"
 ASKED = (
@@ -32,7 +33,7 @@ FURTHER = """bash launch/test.sh
 
 def stage(number: int, words: str) -> None:
     """Say which stage begins, and how long the demo has run."""
-    print(f"[{number}/6] {words} ({time.perf_counter() - STARTED:.0f} s)", flush=True)
+    print(f"[{number}/5] {words} ({time.perf_counter() - STARTED:.0f} s)", flush=True)
 
 
 STARTED = time.perf_counter()
@@ -112,13 +113,39 @@ def scores(pipe, count: int) -> list[list]:
                    for name, s in speed.items()]
 
 
-def run() -> None:
-    """The door."""
+def sections(root: Path, records: list[dict], fitted, committed, drawn, early) -> list:
+    """What the report shows, in order."""
     from configs import vae as vae_config
     from sora_jax import page
-    from sora_jax.pipeline import Pipeline, autoencoder
+
+    shown, close = reconstructed(committed.vae, vae_config.get_config())
+    best, seconds = committed.record or {}, sum(record["train_seconds"] for record in records)
+    return [
+        ("The law of this machine's own runs", [
+            f"{len(records)} annealed points, {len(SIZES)} sizes at {len(records) // len(SIZES)} data sizes each, "
+            f"trained just now in {seconds:.0f} s.", page.Figure(root / "figure.svg"), page.Pre(str(fitted)),
+            "Runs this short fix a law only loosely; experiments/001_first_curve is the study with a held-out run."]),
+        ("Video from captions", [f"Drawn by the committed model: {best.get('model')}, trained on "
+                                 f"{best.get('clips', 0):,} clips.", *drawn]),
+        ("The same captions after a few CPU minutes", [
+            f"{SIZES[-1]} of the ladder above, {CLIPS.value:,} clips: too young to draw, for comparison.", *early]),
+        ("Reconstructions", [
+            f"The autoencoder, 4×8×8: PSNR {close['psnr']:.1f} dB over all pixels, {close['psnr_foreground']:.1f} dB "
+            f"over the foreground, on {close['clips']} held-out clips.", *shown]),
+        ("Physics scores of the committed model", [
+            f"{SCORED} captions that no training clip carries; velocity of clips whose first five frames were given.",
+            page.Table(("question", "right", "95 %", "asked"), scores(committed, SCORED))]),
+        ("Further", [page.Pre(FURTHER)]),
+    ]
+
+
+def run() -> None:
+    """The door."""
+    from sora_jax import page
+    from sora_jax.pipeline import Pipeline
 
     root = Path(WORKDIR.value)
+    committed = Pipeline.open(MODEL)
     stage(1, "encoding clips of the physics worlds with the committed autoencoder")
     encoded(root)
     stage(2, f"training {len(SIZES)} sizes, each with two cooldown branches, on this machine")
@@ -126,33 +153,10 @@ def run() -> None:
     stage(3, "fitting the law L(N, D) = E + A/N^alpha + B/D^beta")
     fitted = law(root, records)
     stage(4, "drawing video from captions")
-    committed = Pipeline.open(MODEL)
-    young = Pipeline.open(root / f"dit-{SIZES[-1]}")
-    drawn, early = films(committed, ASKED), films(young, ASKED[:4])
-    stage(5, "scoring against the ground-truth parser")
-    shown, closeness = reconstructed(autoencoder(CODER)[0], vae_config.get_config())
-    rows = scores(committed, 32)
-    stage(6, "writing the report")
-    best = committed.record or {}
-    sections = [
-        ("The law of this machine's own runs", [
-            f"{len(records)} annealed points: {len(SIZES)} sizes at {len(records) // len(SIZES)} data sizes, trained just "
-            f"now in {sum(r['train_seconds'] for r in records):.0f} s of training time.",
-            page.Figure(root / "figure.svg"), page.Pre(str(fitted)),
-            "Runs this short fix a law only loosely; experiments/001_first_curve holds the study with its held-out run."]),
-        ("Video from captions", [f"Drawn by the committed model ({best.get('model', '')}, {best.get('clips', 0):,} clips of "
-                                 "training)."] + drawn),
-        ("The same captions after a few CPU minutes", [f"{SIZES[-1]} of the ladder above, {CLIPS.value:,} clips: too young "
-                                                       "to draw, shown for comparison."] + early),
-        ("Reconstructions", [f"The autoencoder, 4×8×8: PSNR {closeness['psnr']:.1f} dB over all pixels, "
-                             f"{closeness['psnr_foreground']:.1f} dB over the foreground, {closeness['clips']} held-out "
-                             "clips."] + shown),
-        ("Physics scores of the committed model", [
-            "32 captions that no training clip carries; velocity of clips whose first five frames were given.",
-            page.Table(("question", "right", "95 %", "asked"), rows)]),
-        ("Further", [page.Pre(FURTHER)]),
-    ]
-    path = page.page(root / "report.html", "sora_jax: a scaling curve and sampled video", sections)
+    drawn, early = films(committed, ASKED), films(Pipeline.open(root / f"dit-{SIZES[-1]}"), ASKED[:4])
+    stage(5, "scoring, and writing the report")
+    title = "sora_jax: a scaling curve and sampled video"
+    path = page.page(root / "report.html", title, sections(root, records, fitted, committed, drawn, early))
     print(f"done in {time.perf_counter() - STARTED:.0f} s; open {path}")
 
 

@@ -100,7 +100,8 @@ def shards(config, vae, source, count: int, options: Options):
     import functools
 
     for start in range(0, count, options.shard):
-        yield functools.partial(shard, config, vae, source, range(start, min(start + options.shard, count)), options)
+        indices = range(start, min(start + options.shard, count))
+        yield functools.partial(shard, config, vae, source, indices, options)
 
 
 def shard(config, vae, source, indices: range, options: Options):
@@ -115,7 +116,8 @@ def shard(config, vae, source, indices: range, options: Options):
     for start in range(0, len(indices), options.batch):
         part = list(indices[start:start + options.batch])
         videos, texts, truths = collate.draw(source, part + part[-1:] * (options.batch - len(part)))
-        captions += [paraphrases(text, truth, options.paraphrases) for text, truth in zip(texts, truths, strict=True)][:len(part)]
+        kept = zip(texts[:len(part)], truths[:len(part)], strict=True)
+        captions += [paraphrases(text, truth, options.paraphrases) for text, truth in kept]
         made.append(pipeline.encode(vae, videos)[:len(part)])
         if len(made) > 1:
             made[-2] = np.asarray(made[-2])

@@ -11,7 +11,7 @@ from absl import flags
 from launch import door
 
 RUN = flags.DEFINE_string("run", "experiments/001_first_curve", "run folder, committed weights, or a weights file")
-PROMPT = flags.DEFINE_multi_string("prompt", None, "what to draw; give it several times for several clips", required=True)
+PROMPT = flags.DEFINE_multi_string("prompt", None, "what to draw; repeat it for several clips", required=True)
 OUT = flags.DEFINE_string("out", "out.mp4", "file to write: .mp4, .gif or .webp")
 IMAGE = flags.DEFINE_string("image", "", "a picture that becomes the first frame")
 SEED = flags.DEFINE_integer("seed", 0, "the same seed draws the same clip, bit for bit")
@@ -51,7 +51,8 @@ def run() -> None:
     for i, clip in enumerate(clips):
         path = out if len(clips) == 1 else out.with_stem(f"{out.stem}-{i}")
         video.WRITERS[out.suffix](path, clip, data.fps)
-        print(f"{path}: {PROMPT.value[i]!r}, {clip.shape[0]} frames of {clip.shape[1]}×{clip.shape[2]}, seed {SEED.value}")
+        shape = f"{clip.shape[0]} frames of {clip.shape[1]}×{clip.shape[2]}"
+        print(f"{path}: {PROMPT.value[i]!r}, {shape}, seed {SEED.value}")
     video.write_image(out.with_suffix(".png"), video.contact_sheet(list(clips), labels=PROMPT.value))
 
 

@@ -39,7 +39,8 @@ def table(configs: list) -> str:
     rows = [f"{'run':16}{'n_core':>12}{'n_total':>12}{'clips':>10}{'FLOPs':>11}  id"]
     for config in configs:
         budget, name = build.budget(config), records.run_id(config.to_dict())
-        rows.append(f"{config.name:16}{budget.n_core:12,}{budget.n_total:12,}{budget.clips:10,}{budget.flops:11.3g}  {name}")
+        counts = f"{budget.n_core:12,}{budget.n_total:12,}{budget.clips:10,}"
+        rows.append(f"{config.name:16}{counts}{budget.flops:11.3g}  {name}")
     return "\n".join(rows)
 
 

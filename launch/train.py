@@ -8,7 +8,7 @@ from absl import flags
 from launch import door
 
 CONFIG = door.define_config()
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, metrics, records, pictures", required=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, records, pictures", required=True)
 
 
 def run() -> None:

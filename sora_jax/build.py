@@ -3,7 +3,6 @@
 `validate` raises one-line ConfigErrors before anything compiles; each other function makes one kind of object.
 """
 import dataclasses
-import difflib
 import functools
 import json
 from pathlib import Path
@@ -65,7 +64,8 @@ def model(config: ConfigDict, params: dict) -> nnx.Module:
     want, have = ({"/".join(map(str, path)): leaf for path, leaf in tree.items()} for tree in trees)
     for name in sorted(set(want) | set(have)):
         if name not in have or name not in want:
-            raise ConfigError(f"weight {name} is {'missing from' if name in want else 'not in'} the model of the config")
+            where = "missing from the weights" if name in want else "not in the model of the config"
+            raise ConfigError(f"weight {name} is {where}")
         if want[name].shape != have[name].shape:
             raise ConfigError(f"weight {name} is {have[name].shape}, the config asks for {want[name].shape}")
     return nnx.merge(definition, nnx.State(nnx.restore_int_paths(params)))

@@ -10,7 +10,7 @@ CANDIDATES = 4
 
 
 def window(video: UInt8[np.ndarray, "f h w c"], frames: int, side: int, rng) -> UInt8[np.ndarray, "f h w c"]:
-    """The busiest of a few random windows of `frames` × `side` × `side`: flat background teaches an autoencoder little."""
+    """The busiest of a few random windows of `frames` × `side` × `side`: flat background teaches little."""
     f, h, w, _ = video.shape
     best, busiest = None, -1.0
     for _ in range(CANDIDATES):

@@ -46,7 +46,7 @@ def adherence(
 
 
 def velocity(videos: UInt8[np.ndarray, "n f h w c"], truths: Sequence[Truth], fps: float) -> dict[str, float]:
-    """Mean, median and standard error over clips of |v - v_true| in frame heights a second, and clips with no object."""
+    """Mean, median, standard error over clips of |v - v_true| in frame heights a second, and clips with no object."""
     errors = np.array([velocity_error(parse(video, fps), truth) for video, truth in zip(videos, truths, strict=True)])
     seen = errors[np.isfinite(errors)]
     if not seen.size:

@@ -6,7 +6,7 @@ differs from the clip's commonest colour by more than 12 grey levels in some cha
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 from scipy import ndimage
 
 FOREGROUND = 12

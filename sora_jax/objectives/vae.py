@@ -1,4 +1,4 @@
-"""Autoencoder objective: reconstruction (L1, L2 or smooth L1) + KL to a standard normal (Kingma & Welling 2013, eq. 10).
+"""Autoencoder objective: reconstruction (L1, L2 or both) + KL to a standard normal (Kingma & Welling 2013, eq. 10).
 
 The weight of the KL is per latent element against per pixel element. `perceptual` is the place for a feature distance:
 a callable `(x, reconstruction) -> scalar` given at construction, weighted by `perceptual_weight`.

@@ -1,4 +1,4 @@
-"""What a run measures of itself: a validation loss (transformer) or reconstructions (autoencoder), on EMA and raw weights.
+"""What a run measures of itself, on EMA and raw weights: a validation loss (transformer), or reconstructions.
 
 The held-out set and its noise are fixed by `config.eval`, so all runs of a study read the same instrument.
 """

@@ -72,7 +72,7 @@ class Job:
         return optimizer.schedule(rule.lr, self.steps, rule.warmup, cooldown, rule.shape, end)
 
     def advance(self, current: state.TrainState | None, name: str, until: int, stop: Stop | None) -> state.TrainState:
-        """Train until update `until`, from `current` or from the newest checkpoint under `name` if that is further on."""
+        """Train until update `until`, from `current` or from the newest checkpoint under `name` if there is one."""
         with checkpoint.Checkpoints(self.folder / name) as saves:
             if saves.steps() or current is None:
                 point = saves.restore(state.abstract(self.make, self.tx, self.mesh))
@@ -90,7 +90,8 @@ class Job:
         """The loop itself. Scalars of an update are fetched after the next one is dispatched; before a save the rows up
         to it are on disk, so a run that is killed and resumed reports every update once."""
         pending, started, label = None, time.perf_counter() - self.seconds, f"{self.config.name} {name}"
-        with report.progress(until, label, initial=begin) as bar, contextlib.closing(self.loader.iterate(begin)) as data:
+        batches = contextlib.closing(self.loader.iterate(begin))
+        with report.progress(until, label, initial=begin) as bar, batches as data:
             for k in range(begin, until):
                 current, scalars = self.update(current, next(data), jnp.float32(rate(k)))
                 self.note(name, pending, bar)
