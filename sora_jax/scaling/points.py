@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from sora_jax.types import InputError
 
 Column = Sequence | np.ndarray
+Values = float | int | np.number | Column
 
 
 @dataclasses.dataclass(frozen=True)

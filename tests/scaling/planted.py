@@ -17,10 +17,10 @@ def loss(n, d, law):
     return law["E"] + law["A"] / np.asarray(n, float) ** law["alpha"] + law["B"] / np.asarray(d, float) ** law["beta"]
 
 
-def chinchilla(law, noise=0.0, seed=0) -> Points:
-    """About 160 points on the nine budgets of Hoffmann et al. 2022 (6e18 to 3e21), 44M to 16B parameters."""
+def chinchilla(law, noise=0.0, seed=0, sizes=20) -> Points:
+    """About 80 points (160 with 40 sizes) on the nine budgets of Hoffmann et al. 2022 (6e18 to 3e21), 44M to 16B parameters."""
     budgets = (6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 6e20, 1e21, 3e21)
-    cells = [(n, c / 6 / n) for c in budgets for n in np.geomspace(44e6, 16e9, 40) if 2 < c / 6 / n / n < 400]
+    cells = [(n, c / 6 / n) for c in budgets for n in np.geomspace(44e6, 16e9, sizes) if 2 < c / 6 / n / n < 400]
     n, d = np.array(cells).T
     draws = np.random.default_rng(seed).normal(size=len(n))
     return table(n, d, loss(n, d, law) * np.exp(noise * draws))
@@ -52,11 +52,12 @@ def sweep(law=None, budget=1e14, branches=5, noise=0.0, shared=0.7, seed=0, curv
             n, clips = 12 * depth * width**2, int(budget / cost / 2**k)
             error = noise * (shared**0.5 * own + (1 - shared) ** 0.5 * rng.normal())
             name = f"w{width}d{depth}"
-            curve = np.geomspace(200, clips, 40)
+            seen = np.geomspace(200, clips, 40)
+            curve = [[int(c), float(1.03 * loss(n, c, law))] for c in seen] if curves and not k else []
             records.append(record(
                 id=f"{name}-{k}", branch_of=f"{name}-0" if k else None, model=name, width=width, depth=depth, n_core=n,
                 n_total=int(1.6 * n), params={"n_core": n, "adaln": n // 2}, clips=clips, tokens=clips * TOKENS,
                 flops=cost * clips, steps=clips // 32, cooldown_fraction=0.2,
                 val_loss=float(loss(n, clips, law) * np.exp(error)),
-                metrics={"curve": [[int(c), float(1.03 * loss(n, c, law))] for c in curve]} if curves and not k else {}))
+                metrics={"curve": curve} if curve else {}))
     return [ledger.validate(row) for row in records]
