@@ -117,7 +117,10 @@ def compose(job, stop, measured: dict, raw: float) -> dict:
 
 def pictures(job, ema) -> None:
     """The loss curve, and for an autoencoder originals above reconstructions."""
-    figure.training_curve(job.writer.rows(), job.folder / "curve.png")
+    phases = ("checkpoints/", f"branch-{job.steps}/")
+    rows = [{name.removeprefix(phases[0]).removeprefix(phases[1]): value for name, value in row.items()}
+            for row in job.writer.rows() if any(name.startswith(phases) for name in row)]
+    figure.training_curve(rows, job.folder / "curve.png", job.config.name)
     if job.config.stage == "vae":
         clips = job.evaluation.held[:8]
         back = np.asarray(job.evaluation.reconstruct(ema, clips))
