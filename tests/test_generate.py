@@ -1,5 +1,6 @@
 """One call from captions to latents: a function of its key, guided as asked, known tokens kept."""
 import dataclasses
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +82,17 @@ def test_known_tokens_are_kept_and_guide_the_rest(name):
     other = draw(sampler, known=first, x_known=CLIPS.x + 1, guidance=2.0)
     assert np.abs(one - other)[:, 1:].max() > 1e-4
     np.testing.assert_array_equal(draw(sampler, known=jnp.ones_like(first), x_known=CLIPS.x), CLIPS.x)
+
+
+def test_known_tokens_are_shown_as_clean():
+    """Level 0 is time 0 and theirs, level 1 is the sampler's time, in both halves of a guided batch."""
+    tokens, places = tiny.model().tokenise(CLIPS.x)
+    known, seen = places[:, :, 0] == 0, []
+    spy = mock.Mock(side_effect=lambda x, places, levels, level, *_, **__: seen.append((levels, level)) or x)
+    denoiser(spy, FLOW, CLIPS.text, CLIPS.mask, places, known, 2.0)(tokens, jnp.float32(0.6))
+    (levels, level), = seen
+    np.testing.assert_array_equal(level, ~np.tile(known, (2, 1)))
+    np.testing.assert_allclose(levels, np.tile([0.0, 0.6], (6, 1)), rtol=1e-6)
 
 
 def test_half_a_request_is_refused():

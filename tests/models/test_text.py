@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from flax import nnx
 
 from sora_jax.models import text
 from sora_jax.types import ConfigError
@@ -50,6 +51,14 @@ def test_no_caption_is_one_learned_state(encode):
     assert kept.sum(1).tolist() == [1, 3] and kept_dropped.sum(1).tolist() == [1, 1]
     np.testing.assert_allclose(dropped[0, 0], states[0, 0], atol=TOLERANCE)
     assert jnp.isfinite(states).all()
+
+
+def test_the_null_state_is_learned_from_missing_captions_alone():
+    graph, params = nnx.split(tiny.model().text)
+    captions, mask = map(jnp.asarray, text.tokenize(["", "a red circle"], tiny.TEXT.length))
+    slope = jax.jit(jax.jacrev(lambda p: jnp.sin(nnx.merge(graph, p)(captions, mask)[0]).sum((1, 2))))(params)
+    assert jnp.abs(slope["null"][...][0]).max() > 1e-3 and (slope["null"][...][1] == 0).all()
+    assert (slope["bytes"][...][0] == 0).all() and jnp.abs(slope["bytes"][...][1]).max() > 1e-3
 
 
 @pytest.mark.parametrize("one,other", [("a red circle", "a red square"), ("红色的圆形", "蓝色的圆形"),
