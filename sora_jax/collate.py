@@ -9,7 +9,8 @@ from sora_jax.types import Batch, Clip
 CANDIDATES = 4
 
 
-def window(video: UInt8[np.ndarray, "f h w c"], frames: int, side: int, rng) -> UInt8[np.ndarray, "f h w c"]:
+def window(video: UInt8[np.ndarray, "f h w c"], frames: int, side: int,
+           rng) -> UInt8[np.ndarray, "{frames} {side} {side} c"]:
     """The busiest of a few random windows of `frames` × `side` × `side`: flat background teaches little."""
     f, h, w, _ = video.shape
     best, busiest = None, -1.0
@@ -35,7 +36,7 @@ class Windows:
     def __len__(self) -> int:
         return self.length
 
-    def cut(self, video: UInt8[np.ndarray, "f h w c"], index: int) -> UInt8[np.ndarray, "f h w c"]:
+    def cut(self, video: UInt8[np.ndarray, "f h w c"], index: int) -> UInt8[np.ndarray, "fo s s c"]:
         """The window of index `index`."""
         return window(video, self.frames, self.side, np.random.default_rng((17, int(index))))
 
