@@ -37,7 +37,7 @@ class Evaluation:
     def brief(self, state: TrainState) -> dict[str, float]:
         """Scalars on the EMA weights, for the curves of a run."""
         measured = self.measure(state.ema, 32)
-        return {f"{key}_ema": measured[key] for key in ("val_loss", "psnr") if key in measured}
+        return {key: measured[key] for key in ("val_loss", "psnr") if key in measured}
 
 
 def _reconstruct(model, x):

@@ -98,7 +98,8 @@ class Job:
                 pending = (k + 1, scalars)
                 last = k + 1 == until
                 if not last and (k + 1) % self.every("evaluate") == 0:
-                    self.writer.write_scalars(k + 1, self.evaluation.brief(current), f"{name}/")
+                    clips = {"clips": (k + 1) * self.config.train.batch}
+                    self.writer.write_scalars(k + 1, self.evaluation.brief(current) | clips, f"{name}/")
                 if last or (k + 1) % self.every("save") == 0:
                     self.note(name, pending, bar, force=last)
                     pending = None
