@@ -38,8 +38,8 @@ class Config:
     mlp_ratio: int = 4
 
     def __post_init__(self):
-        if self.width % self.heads:
-            raise ConfigError(f"text.width={self.width} is not a multiple of text.heads={self.heads}")
+        if self.width % self.heads or self.width % 2:
+            raise ConfigError(f"text.width={self.width} must be even and a multiple of text.heads={self.heads}")
         if self.length % self.pool:
             raise ConfigError(f"text.length={self.length} is not a multiple of text.pool={self.pool}")
 
@@ -129,9 +129,9 @@ class Text(nnx.Module):
         config = self.config
         if text.shape[1] % config.pool:
             raise ConfigError(f"captions of {text.shape[1]} bytes do not divide by text.pool={config.pool}")
-        x = self.bytes[...][text]
+        x = jnp.asarray(self.bytes[...])[text]
         for i, size in enumerate(config.grams):
-            x = x + self.grams[...][gram_hashes(text, mask, size, config.buckets) + i * config.buckets]
+            x = x + jnp.asarray(self.grams[...])[gram_hashes(text, mask, size, config.buckets) + i * config.buckets]
         x = jnp.where(mask[:, :, None], x, 0)
         side = config.kernel // 2
         wide = jnp.pad(x, ((0, 0), (side, config.kernel - 1 - side), (0, 0)))

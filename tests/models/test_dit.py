@@ -118,6 +118,13 @@ def test_states_may_stand_in_for_the_caption():
     close(tiny.run(tiny.model(), *INPUTS), tiny.run(tiny.model(), *INPUTS[:4], None, None, text_states=states))
 
 
+def test_weights_may_be_numpy_inside_a_compiled_function():
+    """A loaded checkpoint is numpy; a notebook closes over it."""
+    graph, params = nnx.split(tiny.model())
+    loaded = nnx.merge(graph, jax.tree.map(np.asarray, params))
+    close(tiny.run(tiny.model(), *INPUTS), jax.jit(lambda *inputs: loaded(*inputs))(*INPUTS))
+
+
 def test_padding_and_missing_captions():
     tokens, places, levels, level, text, mask = INPUTS
     out = tiny.run(tiny.model(), *INPUTS)
