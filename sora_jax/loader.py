@@ -60,7 +60,7 @@ class Loader:
     def read(self, indices: Sequence[int]) -> Any:
         """These items as a tree of numpy arrays. Raises what the source raises, with the item named in a note."""
         if hasattr(self.source, "batch"):
-            return self.collate(self.source.batch(np.asarray(indices)))
+            return self.collate(self.source.batch(list(indices)))
         if not self.workers:
             return self.collate([self._item(i) for i in indices])
         with ThreadPoolExecutor(self.workers) as pool:
