@@ -30,7 +30,7 @@ class Evaluation:
     def measure(self, params, clips: int | None = None) -> dict[str, Any]:
         """`val_loss` and what goes with it, for these weights; `clips` limits the autoencoder's set."""
         if self.config.stage != "vae":
-            return loss.evaluate(self.read(params))
+            return loss.evaluate(np.asarray(self.read(params)))
         found = reconstruction.evaluate(lambda x: self.reconstruct(params, x), self.held[:clips])
         return {"val_loss": 10 ** (-found["psnr"] / 10), **found}
 
