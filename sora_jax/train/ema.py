@@ -18,7 +18,7 @@ from sora_jax.types import ConfigError
 def gamma(sigma_rel: float) -> float:
     """The exponent whose profile has relative standard deviation `sigma_rel`: s^2 = (g+1) / ((g+2)^2 (g+3))."""
     if not 0 < sigma_rel < 12 ** -0.5:
-        raise ConfigError(f"ema.sigma_rel={sigma_rel} is not a power-function horizon; give one in (0, 0.288)")
+        raise ConfigError(f"ema.horizon={sigma_rel} is not the relative width of an average; give one in (0, 0.288)")
     roots = np.roots([1, 7, 16 - sigma_rel ** -2, 12 - sigma_rel ** -2])
     return float(max(roots.real))
 

@@ -64,6 +64,12 @@ def adamw(*, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_
           clip: float = 1.0, decayed=None) -> optax.GradientTransformation:
     """Clip by global norm, Adam, decoupled decay on `decayed` (default: leaves of two or more axes), all at rate 1:
     the step multiplies by the learning rate, which is an argument, so branches share one compiled program."""
+    for name, value in (("beta1", beta1), ("beta2", beta2)):
+        if not 0 <= value < 1:
+            raise ConfigError(f"optimizer.{name}={value} is not the share of an average; give one in [0, 1)")
+    if not (eps > 0 and clip > 0 and weight_decay >= 0):
+        raise ConfigError(f"optimizer.eps={eps} and optimizer.clip={clip} must be positive, optimizer.weight_decay="
+                          f"{weight_decay} not negative")
     if decayed is None:
         def decayed(params):
             return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)

@@ -54,7 +54,7 @@ def test_exponential_halves_in_its_half_life():
 
 
 def test_bad_horizons_are_refused():
-    with pytest.raises(ConfigError, match="ema.sigma_rel=0.5"):
+    with pytest.raises(ConfigError, match="ema.horizon=0.5"):
         ema.gamma(0.5)
     with pytest.raises(ConfigError, match="ema.half_life=0"):
         ema.Exponential(0.0)({}, {}, jnp.int32(0))
