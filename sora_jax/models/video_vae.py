@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sora_jax.nn.axes import param
-from sora_jax.nn.conv import CausalConv3d
+from sora_jax.nn.conv import IMPLS, CausalConv3d
 from sora_jax.nn.norm import RMSNorm
 from sora_jax.types import ConfigError
 
@@ -40,6 +40,8 @@ class Config:
                 f"vae.encoder={self.encoder} and vae.decoder={self.decoder} need one width per stage, and vae.time and"
                 f" vae.space one reduction between each two: {len(self.time) + 1} stages here"
             )
+        if self.conv not in IMPLS:
+            raise ConfigError(f"vae.conv={self.conv!r} is not one of {', '.join(IMPLS)}")
 
     @property
     def downs(self) -> tuple[tuple[int, int], ...]:

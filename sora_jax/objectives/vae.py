@@ -29,6 +29,8 @@ class Objective:
     def __post_init__(self):
         if self.kind not in ("l1", "l2", "l1l2"):
             raise ConfigError(f"objective.kind={self.kind!r} is not one of l1, l2, l1l2")
+        if not self.kl >= 0:
+            raise ConfigError(f"objective.kl={self.kl} must not be negative")
         if bool(self.perceptual_weight) != (self.perceptual is not None):
             raise ConfigError("objective.perceptual_weight needs a perceptual distance, and only then is non-zero")
 
