@@ -17,7 +17,15 @@ from sora_jax import collate, registry
 from sora_jax import mesh as meshes
 from sora_jax.scaling.budget import Budget
 from sora_jax.train import ema as averages
+from sora_jax.train import optimizer
 from sora_jax.types import ConfigError
+
+POSITIVE = {
+    "data": ("frames", "height", "width", "fps"), "text": ("width", "heads", "length", "pool"),
+    "vae": ("patch", "time", "space", "encoder", "decoder", "blocks", "channels"),
+    "model": ("width", "depth", "heads", "patch", "mlp_ratio"), "sampler": ("steps",), "train": ("clips", "batch"),
+    "eval": ("clips", "times"),
+}
 
 
 def section(config: ConfigDict, name: str, cls, **given: Any):
@@ -117,16 +125,34 @@ def training_source(config: ConfigDict):
     """(source, collate) of the run: windows of pixels for the autoencoder, cached latents for the transformer."""
     source = dataset(config)
     if config.stage != "vae":
+        check_latents(config, source)
         return source, collate.latents
     if config.data.crop:
         source = collate.Windows(source, config.data.crop_frames or config.data.frames, config.data.crop)
     return source, collate.pixels
 
 
+def check_latents(config: ConfigDict, source) -> None:
+    """ConfigError if the cached latents are of other clips or captions than the config describes."""
+    found, want = source.meta, latent_shape(config)
+    if tuple(found["shape"]) != want:
+        raise ConfigError(f"the latents in {config.data.path} are {tuple(found['shape'])}, but data.frames, data.height"
+                          f", data.width and vae make {want}; set them to what was encoded, or encode again")
+    if found["length"] != config.text.length:
+        raise ConfigError(f"text.length={config.text.length}, but the captions in {config.data.path} have "
+                          f"{found['length']} bytes; set it to that, or encode again")
+
+
 def latent_shape(config: ConfigDict) -> tuple[int, int, int, int]:
-    """Latents of one training clip. ConfigError if the autoencoder cannot compress the clip."""
+    """Latents of what one training step sees of a clip. ConfigError if the autoencoder cannot compress it."""
     module = registry.load("models", config.vae.name)
-    return module.latent_shape(vae_config(config), config.data.frames, config.data.height, config.data.width)
+    try:
+        return module.latent_shape(vae_config(config), *clip_shape(config))
+    except ConfigError as error:
+        if clip_shape(config) == (config.data.frames, config.data.height, config.data.width):
+            raise
+        text = str(error).replace("data.frames", "data.crop_frames").replace("data.height", "data.crop")
+        raise ConfigError(text) from error
 
 
 def clip_shape(config: ConfigDict) -> tuple[int, int, int]:
@@ -175,29 +201,61 @@ def steps(config: ConfigDict) -> int:
 def validate(config: ConfigDict, here: bool = True) -> None:
     """Everything that can be wrong before a compile. Raises ConfigError naming the field and the cure.
 
-    `here`: the run is to start on this machine, so its mesh must fit the devices; a plan needs none.
+    `here`: the run is to start on this machine, so its mesh and data must fit; a plan needs neither.
     """
     if config.stage not in ("vae", "dit"):
         raise ConfigError(f"stage={config.stage!r} is not one of vae, dit")
-    for name in ("clips", "batch"):
-        if config.train[name] < 1:
-            raise ConfigError(f"train.{name}={config.train[name]} must be at least 1")
-    latent_shape(config)
+    check_numbers(config)
     tokens_per_clip(config)
-    if config.stage == "vae":
-        module = registry.load("models", config.vae.name)
-        module.latent_shape(vae_config(config), *clip_shape(config))
-    else:
+    module = registry.load("models", config.vae.name)
+    module.latent_shape(vae_config(config), config.data.frames, config.data.height, config.data.width)
+    if config.stage == "vae" and config.dtype != "float32":
+        raise ConfigError(f"dtype={config.dtype!r}: the autoencoder computes in float32 only")
+    if config.stage == "dit":
         model_config(config)
         sampler(config)
-    objective(config)
+    if hasattr(objective(config), "errors") != (config.stage == "dit"):
+        fit = ", ".join(name for name in registry.names("objectives") if (name == "vae") == (config.stage == "vae"))
+        raise ConfigError(f"objective.name={config.objective.name!r} does not train stage={config.stage!r}; use {fit}")
+    if here and (config.data.name == "latents") != (config.stage == "dit"):
+        raise ConfigError(f"data.name={config.data.name!r} does not feed stage={config.stage!r}: a transformer trains"
+                          " on latents, which python -m launch.encode makes, an autoencoder on clips")
     size = dict(mesh(config).shape) if here else config.mesh
     ways = size["data"] * size["fsdp"]
     if config.train.batch % ways:
         raise ConfigError(f"train.batch={config.train.batch} is not a multiple of mesh.data × mesh.fsdp = {ways}")
+    check_schedule(config)
+    graph(config)
+
+
+def check_numbers(config: ConfigDict) -> None:
+    """ConfigError for the first number that must be positive and is not, and for windows larger than their clips."""
+    for part, names in POSITIVE.items():
+        for name in names:
+            value = config[part][name]
+            if not all(number > 0 for number in (value if isinstance(value, tuple) else (value,))):
+                raise ConfigError(f"{part}.{name}={value} must be positive")
+    if not 0 <= config.seed < 2**32:
+        raise ConfigError(f"seed={config.seed} is out of range; give one in [0, 2^32)")
+    if len(config.model.patch) != 3:
+        raise ConfigError(f"model.patch={tuple(config.model.patch)} must be three sizes: frames, rows, columns")
+    data, seen = config.data, clip_shape(config)
+    if any(part > whole for part, whole in zip(seen, (data.frames, data.height, data.width), strict=True)):
+        raise ConfigError(f"data.crop_frames={data.crop_frames}, data.crop={data.crop}: windows of {seen} do not fit"
+                          f" into clips of {(data.frames, data.height, data.width)}; make them smaller")
+
+
+def check_schedule(config: ConfigDict) -> None:
+    """ConfigError unless every annealed point of the run can be reached, and really cools down."""
+    rule, total = config.optimizer, steps(config)
+    averages.gamma(config.ema.horizon)
     if any(not 0 < point < 1 for point in config.train.branches):
         raise ConfigError(f"train.branches={tuple(config.train.branches)} must be fractions between 0 and 1")
-    graph(config)
+    for end in (*(max(1, round(total * point)) for point in config.train.branches), total):
+        optimizer.schedule(rule.lr, total, rule.warmup, rule.cooldown, rule.shape, end)
+        if optimizer.cooling(end, rule.cooldown) == end:
+            raise ConfigError(f"optimizer.cooldown={rule.cooldown} of the {end} updates to an annealed point is none; "
+                              "give more train.clips, a longer cooldown or later train.branches")
 
 
 def from_json(text: str) -> ConfigDict:
