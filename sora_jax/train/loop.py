@@ -31,10 +31,9 @@ def stops(steps: int, cooldown: float, branches: tuple[float, ...]) -> list[Stop
 
 
 class Job:
-    """What a run is made of, built from its config and validated before anything compiles."""
+    """What a run is made of, built from a valid config before anything compiles."""
 
     def __init__(self, config: ConfigDict, folder: Path):
-        build.validate(config)
         self.config, self.folder, self.commit = config, folder, recording.commit()
         self.steps = build.steps(config)
         self.mesh = build.mesh(config)
@@ -123,6 +122,7 @@ class Job:
 def run(config: ConfigDict, folder: str | Path) -> list[dict]:
     """Train `config` in `folder`; returns its records, one per annealed point. Raises ConfigError, InputError."""
     folder = Path(folder).absolute()
+    build.validate(config)
     with disk.hold(folder):
         job, current = Job(config, folder), None
         recording.describe(config, folder)
