@@ -96,7 +96,7 @@ class Pipeline(NamedTuple):
         steps: int | None = None,
         guidance: float | None = None,
         sampler: str | None = None,
-        known: Bool[np.ndarray, "f"] | None = None,
+        known: Bool[np.ndarray, "fl"] | None = None,
         clips: UInt8[np.ndarray, "b f h w c"] | None = None,
         batch: int = 16,
     ) -> UInt8[np.ndarray, "b f h w c"]:
@@ -109,7 +109,7 @@ class Pipeline(NamedTuple):
         shape = self.latent_shape(*(size or (data.frames, data.height, data.width)))
         if (known is None) != (clips is None):
             raise InputError("known frames and the clips they come from go together")
-        text, mask = tokens(self.config, prompts)
+        text, mask = (jnp.asarray(part) for part in tokens(self.config, prompts))
         given = None if clips is None else encode(self.vae, clips)
         drawn = []
         for start in range(0, len(prompts), batch):
