@@ -103,6 +103,8 @@ def _last_line(error: Exception) -> str:
     text = lines[-1] if lines else type(error).__name__
     if text.startswith(VALIDATION):
         text = text.split(": ", 1)[1]
+    if "must have a value other than None" in text:
+        return f"{text.split()[1].partition('=')[0]} is required, see --help"
     for name in ("ValueError: ", "KeyError: ", "TypeError: "):
         text = text.removeprefix(name)
     return text

@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from sora_jax.scaling.points import Values
 from sora_jax.types import InputError
 
-LEVEL = 0.95
+LEVEL, SIGMA = 0.95, 0.6827
 NAMES = ("E", "A", "B", "alpha", "beta", "n_exponent")
 
 
@@ -167,11 +167,12 @@ class Law:
     def __str__(self) -> str:
         spreads = spread(self)
         rows = [f"{self.unit_loss} = E + A / N^alpha + B / D^beta     N = {self.unit_n}, D = {self.unit_d}",
-                f"{'':12}{'value':>12}{'s.e.':>12}{'95 % interval':>26}"]
+                f"{'':12}{'value':>12}{'half 68 %':>12}{'95 % interval':>26}"]
         for name in NAMES:
             low, high = self.interval(name)
-            error = np.std(spreads[name]) if len(spreads[name]) else np.nan
-            rows.append(f"{name:12}{getattr(self, name):>12.5g}{error:>12.3g}{f'{low:.5g} .. {high:.5g}':>26}")
+            error = np.diff(_percentiles(spreads[name], SIGMA))[0] / 2
+            spelled = (f"{error:.3g}", f"{low:.5g} .. {high:.5g}") if self.draws else ("-", "-")
+            rows.append(f"{name:12}{getattr(self, name):>12.5g}{spelled[0]:>12}{spelled[1]:>26}")
         huber = f"summed Huber (delta {self.delta:g}) on log loss {self.objective:.6g}"
         starts = f"{self.reached} of {self.starts} starts reached the optimum"
         rows += [f"{self.points} points from {self.runs} runs; {huber}",

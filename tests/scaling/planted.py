@@ -18,7 +18,7 @@ def loss(n, d, law):
 
 
 def chinchilla(law, noise=0.0, seed=0, sizes=20) -> Points:
-    """About 80 points (160 with 40 sizes) on the nine budgets of Hoffmann et al. 2022 (6e18 to 3e21), 44M to 16B parameters."""
+    """About 80 points (160 with 40 sizes) on the nine budgets of Hoffmann et al. 2022 (6e18 to 3e21), 44M to 16B."""
     budgets = (6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 6e20, 1e21, 3e21)
     cells = [(n, c / 6 / n) for c in budgets for n in np.geomspace(44e6, 16e9, sizes) if 2 < c / 6 / n / n < 400]
     n, d = np.array(cells).T

@@ -13,7 +13,7 @@ PUBLISHED_GFLOPS = {"S": (0.36, 1.41, 6.06), "B": (1.42, 5.56, 23.01), "L": (5.0
                     "XL": (7.39, 29.05, 118.64)}  # Peebles and Xie 2023, table 4, patch 8, 4, 2 on a 32 x 32 x 4 latent
 PUBLISHED_PARAMS = {"S": 33, "B": 130, "L": 458, "XL": 675}  # millions
 ROUNDING, SLACK = 0.005, 2e-4
-LADDER = {  # depth, width: training FLOPs of a clip at 80 and at 320 tokens of 16 elements, each with its ratio to 6 N T
+LADDER = {  # depth, width: training FLOPs of a clip at 80 and at 320 tokens of 16 elements, each over 6 N T
     (2, 32): (1.73e7, 1.46, 1.28e8, 2.71), (3, 48): (5.19e7, 1.30, 3.39e8, 2.13),
     (4, 64): (1.16e8, 1.23, 6.97e8, 1.85), (5, 96): (3.05e8, 1.15, 1.66e9, 1.56),
     (6, 128): (6.31e8, 1.11, 3.22e9, 1.42), (8, 192): (1.83e9, 1.08, 8.70e9, 1.28),
@@ -48,9 +48,9 @@ def test_the_model_counts_as_the_formula_does():
 
 
 def make(**changes):
-    given = {"tokens": 80, "clips": 1000, "batch": 32, "width": 64, "depth": 4, "mesh": {}, "dtype": "float32"} | changes
+    given = {"tokens": 80, "clips": 1000, "batch": 32, "width": 64, "depth": 4, "mesh": {}, "dtype": "float32"}
     counts, forward = budget.params_by_group(4, 64, 64), budget.dit_forward_flops(4, 64, 80, 64)
-    return budget.Budget.make(counts, forward, **given)
+    return budget.Budget.make(counts, forward, **{**given, **changes})
 
 
 def test_totals_are_exact_integers():

@@ -178,8 +178,9 @@ def test_few_runs_are_flagged_and_notes_reach_the_law():
     rows = [r for r in sweep() if r["width"] < 128]
     rows[0]["device"] = "H200"
     law = fit(records.points(rows), bootstrap=20)
-    assert any("4 runs only" in flag for flag in law.flags) and law.notes == ("device varies: H200, cpu",)
-    assert "! intervals rest on" in str(law) and "note: device varies" in str(law)
+    assert any("4 runs are too few" in flag for flag in law.flags) and law.notes == ("device varies: H200, cpu",)
+    assert law.draws == () and np.isnan(law.interval("alpha")).all() and np.isnan(law.predict(1e5, 1e5).low)
+    assert "! no intervals" in str(law) and "note: device varies" in str(law)
 
 
 def test_allocation_in_closed_form_and_by_search_agree(hoffmann):
