@@ -1,0 +1,116 @@
+"""Every door there is: help is quick, and what cannot be done is one line and exit code 2 within seconds."""
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOORS = sorted(path.stem for path in (ROOT / "launch").glob("*.py") if path.stem not in ("__init__", "door"))
+HELP, REFUSAL = 3, 12  # seconds of processor time; on an idle machine help takes half a second, a refusal under five
+SMOKE = "--config=configs/smoke.py:vae"
+EXPERIMENT = "--experiment=001_first_curve"
+
+BAD = {
+    "train-field": (["train", SMOKE, "--config.train.clip=3", "--workdir={tmp}/run"], "--config.train.clips?"),
+    "train-nothing": (["train"], "required"),
+    "train-size": (["train", "--config=configs/dit.py:w1", "--workdir={tmp}/run"], "no size 'w1'; the ladder has w32"),
+    "train-mesh": (["train", SMOKE, "--config.mesh.data=64", "--workdir={tmp}/run"], "mesh.data=64 needs 64 devices"),
+    "train-frames": (["train", SMOKE, "--config.data.frames=4", "--workdir={tmp}/run"], "data.frames=4"),
+    "train-latents": (["train", "--config=configs/smoke.py:dit", "--config.data.path={tmp}/no", "--workdir={tmp}/run"],
+                      "launch.encode"),
+    "plan-patch": (["plan", "--config=configs/dit.py:w32d2", "--config.model.patch=(1,3,3)"], "model.patch=(1, 3, 3)"),
+    "plan-field": (["plan", "--config=configs/dit.py", "--config.modle.width=3"], "--config.model.width?"),
+    "sample-run": (["sample", "--run={tmp}/no", "--prompt=a circle", "--out={tmp}/out.mp4"], "no such file or folder"),
+    "sample-empty": (["sample", "--run={run}", "--prompt=", "--out={tmp}/out.mp4"], "--prompt is empty"),
+    "sample-nothing": (["sample"], "--prompt is required"),
+    "sample-ending": (["sample", "--run={run}", "--prompt=a", "--out={tmp}/out.avi"], ".mp4, .gif, .webp"),
+    "sample-size": (["sample", "--run={run}", "--prompt=a", "--frames=16", "--out={tmp}/out.mp4"], "use "),
+    "sample-vae": (["sample", "--run={run}", "--vae={tmp}/no", "--prompt=a", "--out={tmp}/o.mp4"], "no autoencoder at"),
+    "sample-image": (["sample", "--run={run}", "--prompt=a", "--image={tmp}/no.png", "--out={tmp}/out.mp4"], "no.png"),
+    "sample-stage": (["sample", "--run=experiments/000_autoencoder", "--prompt=a", "--out={tmp}/out.mp4"], "vae run"),
+    "evaluate-run": (["evaluate", "--run={tmp}/no"], "no such file or folder"),
+    "evaluate-empty": (["evaluate", "--run={tmp}/empty"], "is not a run"),
+    "encode-vae": (["encode", "--config=configs/vae.py", "--vae={tmp}/no", "--out={tmp}/latents"], "no autoencoder at"),
+    "encode-field": (["encode", "--config=configs/vae.py", "--config.data.hight=3", "--out={tmp}/latents"],
+                     "--config.data.height?"),
+    "sweep-name": (["sweep", "--experiment=999"], "no such experiment; there are 000_autoencoder"),
+    "sweep-only": (["sweep", EXPERIMENT, "--only=dit-w1", "--workdir={tmp}/sweep"], "no such run; there are dit-w32d2"),
+    "figure-none": (["figure", "--experiment={tmp}", "--out={tmp}/figure"], "{tmp}"),
+    "demo-clips": (["demo", "--clips=1", "--workdir={tmp}/demo"], "clips"),
+}
+
+
+@pytest.fixture(scope="module")
+def tmp(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("doors")
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp):
+    """A transformer and its autoencoder, both fresh, as weights files."""
+    import json
+
+    import jax
+    import numpy as np
+
+    from configs import smoke
+    from sora_jax import build, weights
+
+    for stage in ("vae", "dit"):
+        config = smoke.get_config(stage)
+        config.vae.weights = str(tmp / "vae.safetensors")
+        params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), build.graph(config)[1])
+        weights.save_weights(tmp / f"{stage}.safetensors", params, {"config": json.loads(build.to_json(config))})
+    return tmp / "dit.safetensors"
+
+
+def knock(arguments):
+    """Exit code, output, errors and processor seconds of a door: the clock on the wall says how busy the machine is."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        child = subprocess.Popen([sys.executable, "-m", f"launch.{arguments[0]}", *arguments[1:]], cwd=ROOT, stdout=out,
+                                 stderr=errors, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0), errors.seek(0)
+        return child.returncode, out.read(), errors.read(), usage.ru_utime + usage.ru_stime
+
+
+@pytest.fixture(scope="module")
+def answers(tmp, run):
+    """All doors at once, two at a time: most of the time is spent importing."""
+    calls = {f"{door}-help": [door, "--help"] for door in DOORS}
+    calls |= {name: [part.format(tmp=tmp, run=run) for part in arguments] for name, (arguments, _) in BAD.items()}
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(calls, pool.map(knock, calls.values()), strict=True))
+
+
+def test_every_door_is_tried():
+    assert set(DOORS) == {arguments[0] for arguments, _ in BAD.values()}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_help_is_quick_and_says_how(answers, door):
+    code, out, errors, seconds = answers[f"{door}-help"]
+    assert (code, errors) == (0, "") and seconds < HELP
+    assert f"launch.{door}" in out or f"launch/{door}" in out, "no example"
+    assert "flags:" in out and "  --" in out
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_done_is_one_line(answers, tmp, name):
+    code, out, errors, seconds = answers[name]
+    assert code == 2 and not out, (code, out, errors)
+    assert errors.startswith("error: ") and errors.count("\n") == 1, errors
+    assert BAD[name][1].format(tmp=tmp) in errors and seconds < REFUSAL, (errors, seconds)
+
+
+def test_nothing_is_left_behind(answers, tmp):
+    """But for the lock of a run whose data was looked for."""
+    left = sorted(str(path.relative_to(tmp)) for path in tmp.rglob("*") if path.is_file())
+    assert left == ["dit.safetensors", "run/run.lock", "vae.safetensors"]
