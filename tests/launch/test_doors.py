@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOORS = sorted(path.stem for path in (ROOT / "launch").glob("*.py") if path.stem not in ("__init__", "door"))
-HELP, REFUSAL = 3, 12  # seconds of processor time; on an idle machine help takes half a second, a refusal under five
+HELP, REFUSAL = 1.5, 12  # processor seconds; on an idle machine help takes a third of one, a refusal two
 SMOKE = "--config=configs/smoke.py:vae"
 EXPERIMENT = "--experiment=001_first_curve"
 
