@@ -17,7 +17,8 @@ CLIPS = flags.DEFINE_integer("clips", 12_288, "clips that each size of the ladde
 ENCODED = flags.DEFINE_integer("encoded", 2048, "clips to encode", lower_bound=256)
 SCORED = 32
 SIZES = ("w32d2", "w48d3", "w64d4", "w96d5")
-MODEL, CODER = "experiments/001_first_curve", "experiments/000_autoencoder"
+ROOT = Path(__file__).resolve().parents[1] / "experiments"
+MODEL, CODER = ROOT / "001_first_curve", ROOT / "000_autoencoder"
 ASKED = (
     "a red circle moves right", "a blue square moves left", "a green triangle moves up", "a yellow circle moves down",
     "two red squares", "a purple circle left of an orange square", "an orange triangle bounces off the right wall",
@@ -42,13 +43,12 @@ STARTED = time.perf_counter()
 def encoded(root: Path) -> None:
     """Latents of the physics worlds, with the committed autoencoder."""
     from configs import vae
-    from launch import encode
-    from sora_jax import pipeline
+    from sora_jax import encoding, pipeline
 
-    config, options = vae.get_config(), encode.Options(root / "latents", batch=32)
+    config, options = vae.get_config(), encoding.Options(root / "latents", batch=32, command="bash launch/demo.sh")
     coder, meta = pipeline.autoencoder(CODER)
     for split, count in (("train", ENCODED.value), ("val", 128)):
-        encode.encode(config, coder, meta, split, count, options)
+        encoding.encode(config, coder, meta, split, count, options)
 
 
 def ladder(root: Path) -> list[dict]:
@@ -119,7 +119,8 @@ def sections(root: Path, records: list[dict], fitted, committed, drawn, early) -
     from sora_jax import page
 
     shown, close = reconstructed(committed.vae, vae_config.get_config())
-    best, seconds = committed.record or {}, sum(record["train_seconds"] for record in records)
+    best = committed.record or {}
+    seconds = sum(record["train_seconds"] for record in records if record["branch_of"] is None)
     return [
         ("The law of this machine's own runs", [
             f"{len(records)} annealed points, {len(SIZES)} sizes at {len(records) // len(SIZES)} data sizes each, "

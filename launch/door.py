@@ -36,6 +36,7 @@ def main(run: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
         print(help_text(argv[0]))
         sys.exit(0)
     parse(argv)
+    keep_compilations()
     try:
         code = run()
         sys.stdout.flush()
@@ -44,12 +45,22 @@ def main(run: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; let the exit be silent
         code = 0
+    except OSError as error:
+        fail(f"{error.filename or 'disk'}: {error.strerror or error}; free or change the disk, or fix the path")
+    except FloatingPointError as error:
+        fail(f"{error}; the run diverged: lower --config.optimizer.lr, or start from an older checkpoint")
     except ValueError as error:
         from sora_jax.types import ConfigError, InputError
         if not isinstance(error, ConfigError | InputError):
             raise
         fail(str(error))
     sys.exit(code)
+
+
+def keep_compilations() -> None:
+    """What is compiled is kept on disk, so that the second start of anything is quick; jax reads this when imported."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/sora_jax/xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
 def fail(message: str, code: int = 2) -> None:

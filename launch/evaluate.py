@@ -30,12 +30,12 @@ def autoencoder(run, out: Path) -> dict:
     from sora_jax.evals import reconstruction
 
     source = build.dataset(run.config, split="val")
-    clips = collate.draw(source, range(CLIPS.value))[0]
+    clips = collate.draw(source, range(min(CLIPS.value, len(source))))[0]
     found = reconstruction.evaluate(lambda x: pipeline.decode(run.model, pipeline.encode(run.model, x), 8), clips)
     back = pipeline.decode(run.model, pipeline.encode(run.model, clips[:6]))
     video.write_image(out / "reconstructions.png",
                       video.contact_sheet([clip for pair in zip(clips, back, strict=False) for clip in pair]))
-    recipe = f"{CLIPS.value} clips of the val split, {np.shape(clips)[1:]}, posterior mean, MSE over all pixels"
+    recipe = f"{len(clips)} clips of the val split, {np.shape(clips)[1:]}, posterior mean, MSE over all pixels"
     return {"reconstruction": found, "recipe": recipe}
 
 

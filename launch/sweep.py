@@ -16,7 +16,7 @@ EXPERIMENT = flags.DEFINE_string("experiment", None, "folder name under experime
 WORKDIR = flags.DEFINE_string("workdir", "", "folder of the runs; default runs/<experiment>")
 DRY = flags.DEFINE_boolean("dry", False, "print the table of runs and what they cost; start nothing")
 ONLY = flags.DEFINE_string("only", "", "only the run of this name, e.g. dit-w64d4")
-PUBLISH = flags.DEFINE_boolean("publish", False, "copy records and weights into the experiment's folder; start nothing")
+PUBLISH = flags.DEFINE_boolean("publish", False, "copy records and the last run's weights into the experiment's folder")
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
@@ -53,12 +53,16 @@ def gather(root: Path, configs: list) -> list[dict]:
 
 
 def publish(root: Path, folder: Path, configs: list) -> None:
-    """Records and the last run's weights, half precision, into the experiment's folder."""
+    """Records of all runs, and the weights of the last one in half precision, into the experiment's folder."""
     from sora_jax import weights
     from sora_jax.scaling import records
+    from sora_jax.types import InputError
 
-    records.write(folder / "runs.jsonl", gather(root, configs))
+    for config in configs:
+        if not (root / config.name / "weights.safetensors").exists():
+            raise InputError(f"{root / config.name} is not finished; run the sweep to its end before --publish")
     params, meta = weights.load_weights(root / configs[-1].name / "weights.safetensors")
+    records.write(folder / "runs.jsonl", gather(root, configs))
     weights.save_weights(folder / "weights.safetensors", params, meta, storage="float16")
     print(f"{folder}: runs.jsonl and weights.safetensors")
 

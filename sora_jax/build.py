@@ -121,6 +121,12 @@ def validation(config: ConfigDict):
     return collate.latents([source[i] for i in range(count)])
 
 
+def whole_clips(config: ConfigDict):
+    """uint8 training clips, uncropped, as many as are evaluated: what latent statistics are measured on."""
+    source = dataset(config)
+    return collate.draw(source, range(min(config.eval.clips, len(source))))[0]
+
+
 def training_source(config: ConfigDict):
     """(source, collate) of the run: windows of pixels for the autoencoder, cached latents for the transformer."""
     source = dataset(config)
@@ -282,4 +288,6 @@ def budget(config: ConfigDict) -> Budget:
     return Budget.make(
         param_counts(config), forward_flops(config), tokens=tokens_per_clip(config), clips=config.train.clips,
         batch=config.train.batch, width=width, depth=depth, mesh=dict(config.mesh), dtype=config.dtype,
+        remat=config.model.remat, mlp_ratio=config.model.mlp_ratio, heads=config.model.heads,
+        text_tokens=config.text.length // config.text.pool if config.stage == "dit" else 0,
     )

@@ -296,4 +296,5 @@ def _record(path: Path, meta: dict[str, Any]) -> dict[str, Any] | None:
         return json.loads((path / "record.json").read_text())
     tables = [table for table in (path.parent / "runs.jsonl", path.parent.parent / "runs.jsonl") if table.is_file()]
     records = [json.loads(line) for table in tables for line in table.read_text().splitlines()]
-    return next((record for record in records if record.get("id") in {meta.get("id"), path.stem} - {None}), None)
+    found = (record for record in records if record.get("id") in {meta.get("id"), path.stem} - {None})
+    return next(found, meta.get("record"))

@@ -32,9 +32,10 @@ def autoencoder(path: str | Path, near: Path | None = None, want: str | None = N
     run = checkpoint.load_for_inspection(found)
     if run.config.stage != "vae":
         raise InputError(f"{found} is a {run.config.stage} run, not an autoencoder; point vae.weights at one")
-    if want and run.meta["hash"] != want:
-        raise InputError(f"the autoencoder at {found} has hash {run.meta['hash']}, the model was trained on the latents"
-                         f" of {want}; point vae.weights at that one")
+    have = run.meta.get("hash", "an unfinished run")
+    if want and have != want:
+        raise InputError(f"the autoencoder at {found} is {have}, the model was trained on the latents of {want};"
+                         " give that one with --vae")
     return run.model, {**run.meta, "config": run.config}
 
 
@@ -71,7 +72,7 @@ class Pipeline(NamedTuple):
     record: dict | None
 
     @classmethod
-    def open(cls, path: str | Path, vae: str = "") -> "Pipeline":
+    def open(cls, path: str | Path, vae: str | Path = "") -> "Pipeline":
         """From a run folder, a folder with committed weights, or a weights file. Raises InputError."""
         run = checkpoint.load_for_inspection(path)
         if run.config.stage != "dit":

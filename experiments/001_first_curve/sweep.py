@@ -10,10 +10,20 @@ HELD_OUT = "w192d8"
 
 
 def runs() -> Iterator[ConfigDict]:
-    """The fitted sizes first, then the one that the law must predict."""
+    """The fitted sizes, the one that the law must predict, and that one for longer."""
     for size in (*FITTED, HELD_OUT):
         config = dit.get_config(size)
         config.train.clips = 80_000 if size == HELD_OUT else 40_000
         config.train.branches = (0.125, 0.25, 0.5)
         config.train.evaluate = 0.25
         yield config
+    yield longer()
+
+
+def longer() -> ConfigDict:
+    """The held-out run gone on with: its first 2,500 updates are the same bits, so its trunk may be taken over."""
+    config = dit.get_config(HELD_OUT)
+    config.name = f"dit-{HELD_OUT}-long"
+    config.train.clips, config.train.evaluate = 120_000, 0.25
+    config.optimizer.warmup = 1 / 75  # the same 50 updates
+    return config

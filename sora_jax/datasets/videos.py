@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,7 +116,8 @@ class Videos:
             raise video.MediaError("short", f"{row.name!a} has {max(0, end - row.start):.3f} s; {config.frames} frames "
                                             f"at {rate:g} fps need {config.frames / rate:.3f} s")
         place = index % config.windows / max(1, config.windows - 1)
-        start = row.start + place * max(0.0, spare - 1 / info.fps)
+        room = max(0.0, spare - 1 / info.fps) if math.isfinite(spare) else 0.0  # a stream does not say how long it is
+        start = row.start + place * room
         pixels, _ = video.read(path, count=config.frames, fps=rate, start=start, each=self.shape, method=config.method,
                                limit=config.limit)
         captions = row.captions or (listing.sidecar(path),)

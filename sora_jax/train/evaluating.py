@@ -48,7 +48,7 @@ def _reconstruct(model, x):
 def statistics(graph: nnx.GraphDef, params, videos: np.ndarray, batch: int = 8) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of every latent channel over `videos`: what makes latents unit-scaled."""
     moments = jax.jit(lambda params, x: nnx.merge(graph, nnx.State(params)).moments(video.to_float(x))[0])
-    chunks = [np.asarray(moments(params, videos[i : i + batch])) for i in range(0, len(videos) // batch * batch, batch)]
+    chunks = [np.asarray(moments(params, videos[i : i + batch])) for i in range(0, len(videos), batch)]
     flat = np.concatenate(chunks).reshape(-1, chunks[0].shape[-1]).astype(np.float64)
     return flat.mean(0).astype(np.float32), flat.std(0).astype(np.float32)
 

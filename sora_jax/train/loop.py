@@ -38,6 +38,7 @@ class Job:
         self.steps = build.steps(config)
         self.mesh = build.mesh(config)
         self.source, self.collate = build.training_source(config)
+        self.origin = {"vae_hash": self.source.meta["vae_hash"]} if config.stage == "dit" else {}
         self.writer = report.Writer(folder)
         self.graph, shapes = state.split(lambda: build.make(config, config.seed))
         rule = config.optimizer
@@ -104,7 +105,7 @@ class Job:
                     pending = None
                     self.writer.flush()
                     self.seconds = time.perf_counter() - started
-                    saves.save(k + 1, current, {"seconds": self.seconds})
+                    saves.save(k + 1, current, {"seconds": self.seconds, **self.origin})
         return current
 
     def note(self, name, pending, bar, force=False) -> None:
@@ -123,13 +124,21 @@ def run(config: ConfigDict, folder: str | Path) -> list[dict]:
     """Train `config` in `folder`; returns its records, one per annealed point. Raises ConfigError, InputError."""
     folder = Path(folder).absolute()
     build.validate(config)
+    planned = stops(build.steps(config), config.optimizer.cooldown, config.train.branches)
     with disk.hold(folder):
-        job, current = Job(config, folder), None
-        recording.describe(config, folder)
-        with job.writer:
-            for stop in stops(job.steps, config.optimizer.cooldown, config.train.branches):
-                current = job.advance(current, "checkpoints", stop.start, None)
-                if not recording.done(folder, config, stop.end):
-                    branch = job.advance(jax.tree.map(jnp.copy, current), f"branch-{stop.end}", stop.end, stop)
-                    recording.finish(job, branch, stop)
+        if not all(recording.done(folder, config, stop.end) for stop in planned):
+            job = Job(config, folder)
+            recording.describe(config, folder)
+            train(job, planned)
         return recording.records(folder)
+
+
+def train(job: Job, planned: list[Stop]) -> None:
+    """From stop to stop along the trunk; each stop that has no record yet is cooled down, measured and recorded."""
+    current = None
+    with job.writer:
+        for stop in planned:
+            current = job.advance(current, "checkpoints", stop.start, None)
+            if not recording.done(job.folder, job.config, stop.end):
+                branch = job.advance(jax.tree.map(jnp.copy, current), f"branch-{stop.end}", stop.end, stop)
+                recording.finish(job, branch, stop)

@@ -76,11 +76,11 @@ def finish(job, state: TrainState, stop) -> dict:
     config, last = job.config, stop.end == job.steps
     ema = state.ema
     if config.stage == "vae":
-        ema = evaluating.with_statistics(ema, *evaluating.statistics(job.graph, ema, job.evaluation.held))
+        ema = evaluating.with_statistics(ema, *evaluating.statistics(job.graph, ema, build.whole_clips(config)))
     measured = job.evaluation.measure(ema)
     record = compose(job, stop, measured, job.evaluation.measure(state.params)["val_loss"])
     meta = {"id": record["id"], "config": json.loads(build.to_json(config)), "record": record,
-            "vae_hash": getattr(job.source, "meta", {}).get("vae_hash")}
+            **job.origin}
     name = "weights" if last else f"weights-{record['clips']}"
     weights.save_weights(job.folder / f"{name}.safetensors", ema, meta)
     if last:

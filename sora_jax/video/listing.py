@@ -105,7 +105,7 @@ def parquet(path: Path) -> list[dict]:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise InputError(f"reading {path.name!a} needs pyarrow: pip install 'sora_jax[data]'") from error
+        raise InputError(f"reading {path.name!a} needs pyarrow: pip install 'sora_jax[parquet]'") from error
     try:
         with ParquetFile(path) as file:
             known = [name for name in file.schema_arrow.names if any(name in names for names in SYNONYMS.values())]
@@ -138,10 +138,11 @@ def seconds(value: Any, default: float) -> float:
 def chosen(rows: list[Row], split: str, held_out: float) -> list[Row]:
     """The rows of a split: the `held_out` part of the files with the lowest name hashes is "val", the rest "train".
 
-    All rows of a file fall on one side. If the part rounds to no file, nothing is held out and each split is all.
+    All rows of a file fall on one side. Two files or more hold out at least one; of a single file each split is all.
     """
     names = sorted({row.name for row in rows}, key=lambda name: (hashed(name), name))
-    held = set(names[:round(len(names) * held_out)])
+    least = 1 if held_out and len(names) > 1 else 0
+    held = set(names[:max(least, round(len(names) * held_out))])
     if split == "all" or not held:
         return rows
     return [row for row in rows if (row.name in held) == (split == "val")]
