@@ -84,6 +84,7 @@ def test_a_held_out_run_is_predicted():
     assert prediction.low < top["val_loss"] < prediction.high
     assert abs(prediction.loss / top["val_loss"] - 1) < 0.01
     assert abs(law.reducible_error(top["n_core"], top["clips"], top["val_loss"])) < 0.1
+    assert law.reducible_error(1e5, 1e5, law.E + 2 * (law.predict(1e5, 1e5).loss - law.E)) == pytest.approx(-0.5)
     narrow = law.predict(top["n_core"], top["clips"])
     assert prediction.low < narrow.low < narrow.high < prediction.high
     many = law.predict(np.full((2, 3), 1e5), 1e6)
