@@ -197,15 +197,16 @@ def _curves(axes: Axes, records: list[dict[str, Any]], look: dict) -> None:
 def _title(law: Law | None) -> str:
     if law is None:
         return "annealed points, no law fitted"
-    return (f"L = {law.E:.4g} + {law.A:.4g} / N^{law.alpha:.3f} + {law.B:.4g} / D^{law.beta:.3f}   "
+    floor = f"{law.E:.4g}" if law.E > 1e-6 else "0"
+    return (f"L = {floor} + {law.A:.4g} / N^{law.alpha:.3f} + {law.B:.4g} / D^{law.beta:.3f}   "
             f"({law.points} points, {law.runs} runs)")
 
 
 def _decimal(axes: Axes) -> None:
     """Plain decimals on a log axis of losses; an axis of several decades keeps its powers of ten."""
     low, high = axes.get_ylim()
-    if high < 30 * low:
-        axes.yaxis.set_major_locator(MaxNLocator(9))
+    if high < 100 * low:
+        axes.yaxis.set_major_locator(MaxNLocator(9) if high < 3 * low else LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
 

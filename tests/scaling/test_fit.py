@@ -169,6 +169,14 @@ def test_a_vanished_term_and_a_missing_floor_are_flagged():
     assert found.alpha == pytest.approx(0.3478, rel=0.01)
 
 
+def test_points_of_another_form_are_flagged():
+    points = records.points(sweep())
+    together = np.log(points.n / 1e5) * np.log(points.d / 1e5)
+    product = 30 * points.n**-0.2 * points.d**-0.15 * np.exp(-0.03 * together)
+    flags = fit(dataclasses.replace(points, loss=product), bootstrap=0).flags
+    assert any("does not describe these points" in flag for flag in flags)
+
+
 def test_sizes_and_data_that_grow_together_are_flagged():
     n = np.geomspace(1e6, 1e9, 12)
     flags = fit(table(n, 20 * n, loss(n, 20 * n, EPOCH)), bootstrap=0).flags
