@@ -138,11 +138,10 @@ def seconds(value: Any, default: float) -> float:
 def chosen(rows: list[Row], split: str, held_out: float) -> list[Row]:
     """The rows of a split: the `held_out` part of the files with the lowest name hashes is "val", the rest "train".
 
-    All rows of a file fall on one side. Two files or more hold out at least one; of a single file each split is all.
+    All rows of a file fall on one side. If the part rounds to no file, nothing is held out and each split is all.
     """
     names = sorted({row.name for row in rows}, key=lambda name: (hashed(name), name))
-    least = 1 if held_out and len(names) > 1 else 0
-    held = set(names[:max(least, round(len(names) * held_out))])
+    held = set(names[:round(len(names) * held_out)])
     if split == "all" or not held:
         return rows
     return [row for row in rows if (row.name in held) == (split == "val")]

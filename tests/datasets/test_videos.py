@@ -197,7 +197,7 @@ def test_what_cannot_be_a_dataset_is_one_line_with_the_cure(tmp_path, films):
 def test_parquet_without_its_reader_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     (tmp_path / "a.parquet").touch()
-    with pytest.raises(InputError, match=r"sora_jax\[data\]"):
+    with pytest.raises(InputError, match=r"sora_jax\[parquet\]"):
         listing.listed(tmp_path / "a.parquet")
 
 
