@@ -1,12 +1,13 @@
 """Every config there is builds without allocating anything: the files of configs/ and the runs of every experiment."""
 import importlib
+import json
 from pathlib import Path
 
 import jax
 import pytest
 
 from configs import ladder
-from sora_jax import build
+from sora_jax import build, weights
 from sora_jax.scaling import records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,3 +92,25 @@ def test_the_published_shapes_have_the_published_size(size, millions):
     cross = 2 * row.depth * row.width * (row.width + CONFIGS[f"dit:{size}"].text.width)
     plain = counts["n_core"] - cross + counts["adaln"]
     assert abs(plain / (millions * 1e6) - 1) < WITHIN, (plain, counts)
+
+
+def published():
+    for table in sorted((ROOT / "experiments").glob("*/runs.jsonl")):
+        configs = dict(sweeps())[table.parent.name]
+        headers = [weights.load_weights(path)[1] for path in table.parent.rglob("*.safetensors")]
+        configs += [build.from_json(json.dumps(header["config"])) for header in headers]
+        known = {records.run_id(config.to_dict()): config for config in configs}
+        yield table.parent.name, known, records.read(table)
+
+
+@pytest.mark.parametrize("name, known, found", list(published()))
+def test_published_records_are_of_the_configs_beside_them(name, known, found):
+    """The sweep, or the header of the weights, is the config of every record; counts and FLOPs follow from it."""
+    assert found
+    for record in found:
+        assert record["config_hash"] in known, f"{record['id']} is of no config of {name}"
+        config = known[record["config_hash"]]
+        assert record["n_total"] == sum(build.param_counts(config).values())
+        assert record["flops"] == 3 * sum(build.forward_flops(config).values()) * record["clips"]
+        assert record["clips"] == record["steps"] * record["batch"] and record["lr"] == config.optimizer.lr
+        assert config.stage == "vae" or record["tokens_per_clip"] == build.tokens_per_clip(config)
