@@ -13,7 +13,7 @@ from absl import flags
 from launch import door
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder for everything the demo makes")
-CLIPS = flags.DEFINE_integer("clips", 12_288, "clips that each size of the ladder trains on", lower_bound=1024)
+CLIPS = flags.DEFINE_integer("clips", 8192, "clips that each size of the ladder trains on", lower_bound=1024)
 ENCODED = flags.DEFINE_integer("encoded", 2048, "clips to encode", lower_bound=256)
 SCORED = 32
 SIZES = ("w32d2", "w48d3", "w64d4", "w96d5")
