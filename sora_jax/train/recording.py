@@ -85,8 +85,10 @@ def finish(job, state: TrainState, stop) -> dict:
     weights.save_weights(job.folder / f"{name}.safetensors", ema, meta)
     if last:
         pictures(job, ema)
-    ledger.append(job.folder / RECORDS, record)
+    job.writer.resume(stop.end - 1, "annealed")
     job.writer.write_scalars(stop.end, {k: v for k, v in measured.items() if isinstance(v, float)}, "annealed/")
+    job.writer.flush()
+    ledger.append(job.folder / RECORDS, record)
     if not last:
         shutil.rmtree(job.folder / f"branch-{stop.end}")
     return record
