@@ -1,6 +1,6 @@
 """The size table of the diffusion transformer and the rules along it.
 
-Small rows: SCIENCE-style ladder for 80 tokens a clip (head width 16 to 32, learning rate falling with width). S/B/L/XL
+Small rows: a ladder for 80 tokens a clip (heads of 16 to 32, learning rate falling with width, not tuned). S/B/L/XL
 are the shapes of Peebles & Xie 2023 (arXiv 2212.09748, table 1). Every run of a sweep starts from one of these rows.
 """
 from typing import NamedTuple

@@ -193,7 +193,7 @@ def groups(records: list[Json]) -> dict[str, str]:
 
 
 def disagreements(records: list[Json]) -> tuple[str, ...]:
-    """One line for each property that points of one law should share and these do not (SCIENCE 5: 6, 13, 15)."""
+    """One line for each property that points of one law should share and these do not."""
     notes = []
     for name in MUST_AGREE:
         values = sorted({str(r[name]) for r in records})

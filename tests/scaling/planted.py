@@ -37,7 +37,7 @@ def record(**changes) -> dict:
 
 
 def flops_per_clip(depth, width, tokens=TOKENS):
-    """Training FLOPs of SCIENCE 7.2."""
+    """Training FLOPs of one clip, without text."""
     blocks = depth * (24 * width**2 * tokens + 4 * tokens**2 * width + 12 * width**2)
     return 3 * (blocks + 4 * tokens * 16 * width)
 
