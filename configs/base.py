@@ -57,8 +57,10 @@ def get_config() -> ConfigDict:
 
     config.objective = objective = ConfigDict()
     objective.name = "flow"
+    objective.time = "logit_normal"  # training times: sigmoid(mean + std z), or "uniform"
+    objective.mean, objective.std = 0.6, 1.4
     objective.caption_drop = 0.1
-    objective.known = (0.7, 0.1, 0.05, 0.05, 0.05, 0.05)  # none, first, last, ends, frames, box
+    objective.known = (0.8, 0.08, 0.03, 0.03, 0.03, 0.03)  # none, first, last, ends, frames, box
 
     config.sampler = sampler = ConfigDict()
     sampler.name = "heun"
@@ -67,6 +69,7 @@ def get_config() -> ConfigDict:
     config.optimizer = optimizer = ConfigDict()
     optimizer.lr = 2e-3
     optimizer.beta1, optimizer.beta2, optimizer.eps = 0.9, 0.99, 1e-8
+    optimizer.muon = 0.0  # Muon on the matrices of the blocks, at this many times lr; 0: AdamW everywhere
     optimizer.weight_decay, optimizer.clip = 0.0, 1.0
     optimizer.warmup = 0.02  # fraction of the run
     optimizer.cooldown = 0.2  # last fraction of the run

@@ -2,7 +2,8 @@
 
 Shard k is `x-k.npy` (`n fl hl wl z`, normalised), `text-k.npy` and `mask-k.npy` (`n v l`, v paraphrases of a caption as
 bytes) and `captions-k.jsonl`. `meta.json`, written after every shard, says whose latents of what they are, and lists
-size and crc32 of each file. `write` goes on where it stopped and makes again what is damaged.
+size and crc32 of each file. `write` goes on where it stopped, makes again what is damaged, and adds clips to a folder
+of fewer.
 """
 import bisect
 import io
@@ -81,10 +82,14 @@ def write(path: str | os.PathLike, chunks: Iterable[Callable[[], Chunk]], meta: 
 
 
 def agreed(path: Path, meta: dict[str, Any]) -> dict[str, Any]:
-    """What `meta.json` in the folder says, empty if there is none. Raises InputError if it is of other latents."""
+    """What `meta.json` in the folder says, empty if there is none. Raises InputError if it is of other latents, or of
+    more clips. When clips are added, a last shard that was not full is made again."""
     if not (path / "meta.json").exists():
         return {}
     stored = load_meta(path)
+    if "wanted" in meta and stored.get("wanted", 0) < meta["wanted"]:
+        stored["shards"] = [part for part in stored.get("shards", []) if part["clips"] == meta.get("shard")]
+        stored["wanted"] = meta["wanted"]
     for key in ("vae_hash", *meta):
         have, want = stored.get(key), meta.get(key)
         if have != want and isinstance(have, dict) and isinstance(want, dict):

@@ -44,7 +44,7 @@ class Job:
         rule = config.optimizer
         self.tx = optimizer.adamw(
             beta1=rule.beta1, beta2=rule.beta2, eps=rule.eps, weight_decay=rule.weight_decay, clip=rule.clip,
-            decayed=optimizer.matrices(shapes),
+            decayed=optimizer.matrices(shapes), muon=rule.muon, hidden=optimizer.hidden(shapes),
         )
         self.shardings = state.shardings(shapes, self.tx, self.mesh)
         self.update = step.compiled(

@@ -1,4 +1,4 @@
-"""AdamW with a clipped gradient, and a learning rate that is a pure function of the absolute step.
+"""AdamW or Muon with a clipped gradient, and a learning rate that is a pure function of the absolute step.
 
 The schedule is a trunk (linear warm-up, then constant) and a cooldown to zero. A branch takes a stored point of the
 trunk and only cools down from there, so one trunk serves many data sizes (Hägele et al. 2024, arXiv:2405.18392, whose
@@ -10,10 +10,12 @@ import jax
 import numpy as np
 import optax
 from flax import nnx, traverse_util
+from optax import contrib
 
 from sora_jax.types import ConfigError
 
 SHAPES = ("linear", "1-sqrt")
+HIDDEN = ("embed", "mlp", "heads")
 
 
 def cooling(end: int, cooldown: float) -> int:
@@ -53,28 +55,54 @@ def schedule(lr: float, steps: int, warmup: float = 0.02, cooldown: float = 0.2,
 
 def matrices(params: nnx.State) -> dict[Any, Any]:
     """A pure dict of bool: True where a weight has two or more axes beside the stack of layers."""
+    return _marked(params, lambda names: sum(name != "layers" for name in names) >= 2)
+
+
+def hidden(params: nnx.State) -> dict[Any, Any]:
+    """A pure dict of bool: True for the stacked matrices from hidden units to hidden units, which Muon is made for.
+    Embeddings, modulations and heads have an axis of another name."""
+    return _marked(params, lambda names: len(names) == 3 and names[0] == "layers" and set(names[1:]) <= set(HIDDEN))
+
+
+def _marked(params: nnx.State, rule) -> dict[Any, Any]:
     flat = {}
     for path, leaf in nnx.to_flat_state(params):
-        names = leaf.get_metadata().get("out_sharding") or (None,) * len(leaf.shape)
-        flat[path] = sum(name != "layers" for name in names) >= 2
+        flat[path] = rule(leaf.get_metadata().get("out_sharding") or (None,) * len(leaf.shape))
     return traverse_util.unflatten_dict(flat)
 
 
 def adamw(*, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0,
-          clip: float = 1.0, decayed=None) -> optax.GradientTransformation:
+          clip: float = 1.0, decayed=None, muon: float = 0.0, hidden=None) -> optax.GradientTransformation:
     """Clip by global norm, Adam, decoupled decay on `decayed` (default: leaves of two or more axes), all at rate 1:
-    the step multiplies by the learning rate, which is an argument, so branches share one compiled program."""
+    the step multiplies by the learning rate, which is an argument, so branches share one compiled program.
+
+    With `muon` > 0 the stacked matrices marked in `hidden` are updated by Muon instead (Jordan et al. 2024; momentum
+    0.95, orthogonalised per layer, times sqrt(max(1, out / in))), at `muon` times the learning rate."""
     for name, value in (("beta1", beta1), ("beta2", beta2)):
         if not 0 <= value < 1:
             raise ConfigError(f"optimizer.{name}={value} is not the share of an average; give one in [0, 1)")
-    if not (eps > 0 and clip > 0 and weight_decay >= 0):
+    if not (eps > 0 and clip > 0 and weight_decay >= 0 and muon >= 0):
         raise ConfigError(f"optimizer.eps={eps} and optimizer.clip={clip} must be positive, optimizer.weight_decay="
-                          f"{weight_decay} not negative")
+                          f"{weight_decay} and optimizer.muon={muon} not negative")
     if decayed is None:
         def decayed(params):
             return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+    rule = optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps)
+    if muon:
+        ways = {True: "muon", False: "adam"}
+        labels = jax.tree.map(ways.get, hidden)
+        rule = optax.partition({"adam": rule, "muon": orthogonal(muon)}, labels)
     return optax.chain(
-        optax.clip_by_global_norm(clip),
-        optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps),
-        optax.add_decayed_weights(weight_decay, mask=decayed),
+        optax.clip_by_global_norm(clip), rule, optax.add_decayed_weights(weight_decay, mask=decayed)
     )
+
+
+def orthogonal(rate: float) -> optax.GradientTransformation:
+    """Muon's direction for kernels `layers in out`, one layer at a time, times `rate`."""
+    def axes(params):
+        return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2), params)
+
+    def shaped(updates, _):
+        return jax.tree.map(lambda u: u * rate * max(1.0, u.shape[2] / u.shape[1]) ** 0.5, updates)
+
+    return optax.chain(contrib.scale_by_muon(weight_dimension_numbers=axes), optax.stateless(shaped))
