@@ -35,11 +35,16 @@ def split(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
 
 
 def shardings(params: nnx.State, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """The `NamedSharding` of every leaf of the state; moments and EMA lie where their weights lie."""
+    """The `NamedSharding` of every leaf of the state; moments and EMA lie where their weights lie.
+
+    A moment is known by the path of its weight, which ends its own: an optimizer may keep one for some weights only."""
     rest, weights = meshes.replicated(mesh), meshes.shardings(params, mesh)
-    moments = jax.eval_shape(tx.init, nnx.to_pure_dict(params))
-    opt = optax.tree_utils.tree_map_params(
-        tx, lambda _, sharding: sharding, moments, weights, transform_non_params=lambda _: rest)
+    owners = {path: sharding for path, sharding in jax.tree_util.tree_leaves_with_path(weights)}
+
+    def place(path, _):
+        return next((owners[path[i:]] for i in range(len(path)) if path[i:] in owners), rest)
+
+    opt = jax.tree_util.tree_map_with_path(place, jax.eval_shape(tx.init, nnx.to_pure_dict(params)))
     return TrainState(rest, weights, weights, opt)
 
 
