@@ -30,4 +30,5 @@ def get_config(stage: str = "vae") -> ConfigDict:
         config.eval.clips = 8
     else:
         config.data.name, config.data.path = "latents", "runs/smoke-latents"
+        config.optimizer.muon = 8.0
     return config

@@ -2,7 +2,8 @@
 
     python -m launch.figure --experiment experiments/001_first_curve
 
-The law is fitted to the other sizes and must predict the one it has not seen; --nohold-out fits every size.
+The law is fitted to the other sizes and must predict the one it has not seen; --nohold_out fits every size.
+--leave_out=w64d6 keeps a size from the fit and draws it all the same; the law says so.
 """
 from pathlib import Path
 
@@ -16,6 +17,7 @@ EXPERIMENT = flags.DEFINE_string("experiment", None, "folder that holds runs.jso
 OUT = flags.DEFINE_string("out", None, "folder to write to; the experiment's own if not given")
 FIT = flags.DEFINE_bool("fit", True, "fit a law; --nofit draws the points alone")
 HOLD_OUT = flags.DEFINE_bool("hold_out", True, "keep the largest size from the fit and predict it")
+LEAVE_OUT = flags.DEFINE_list("leave_out", "", "sizes that are drawn and not fitted; say why where you publish it")
 SIZE = flags.DEFINE_string("n", "n_core", "field of a record that counts size")
 DATA = flags.DEFINE_string("d", "clips", "field of a record that counts data")
 BOOTSTRAP = flags.DEFINE_integer("bootstrap", 400, "resampled sets of runs behind the intervals", lower_bound=0)
@@ -24,27 +26,37 @@ BOOTSTRAP = flags.DEFINE_integer("bootstrap", 400, "resampled sets of runs behin
 def run() -> None:
     """The door."""
     from sora_jax.scaling import figure, records
+    from sora_jax.types import InputError
 
     folder = Path(EXPERIMENT.value)
     folder = folder if folder.exists() else ROOT / "experiments" / folder
     out = Path(OUT.value or folder)
     rows = records.read(folder / "runs.jsonl")
     out.mkdir(parents=True, exist_ok=True)
+    sizes = {row["model"] for row in rows}
+    if not set(LEAVE_OUT.value) <= sizes:
+        raise InputError(f"--leave_out={','.join(LEAVE_OUT.value)}: the sizes are {', '.join(sorted(sizes))}")
+    left = [row for row in rows if row["model"] in LEAVE_OUT.value]
+    rows = [row for row in rows if row not in left]
     kept, held = records.hold_out_largest(rows) if FIT.value and HOLD_OUT.value else (rows, [])
-    law = write_law(kept, held, out) if FIT.value else None
+    law = write_law(kept, held, left, out) if FIT.value else None
     for ending in ("svg", "png"):
-        figure.curve(kept, law, out / f"figure.{ending}", held=held)
+        figure.curve(kept, law, out / f"figure.{ending}", held=held, left=left)
         print(f"wrote {out / f'figure.{ending}'}")
 
 
-def write_law(kept: list[dict], held: list[dict], out: Path):
+def write_law(kept: list[dict], held: list[dict], left: list[dict], out: Path):
     """Fits the law, prints it with what it says of the held-out run, and writes law.json."""
+    import dataclasses
     import json
 
     from sora_jax import disk
     from sora_jax.scaling import fit, records
 
     law = fit.fit(records.points(kept, n=SIZE.value, d=DATA.value), bootstrap=BOOTSTRAP.value)
+    if left:
+        names = ", ".join(sorted({row["model"] for row in left}))
+        law = dataclasses.replace(law, notes=(*law.notes, f"{len(left)} points of {names} were left out by hand"))
     print(law)
     sigma, freedom = records.seed_noise(kept + held)
     predictions = [predict(law, row) for row in held if row["annealed"]]

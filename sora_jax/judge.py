@@ -34,6 +34,15 @@ def adherence(pipe: Pipeline, asked: Sequence[Prompt], **options: Any) -> tuple[
     return drawn, physics.adherence(drawn, [prompt.specification for prompt in asked], pipe.config.data.fps)
 
 
+def by_family(drawn: np.ndarray, asked: Sequence[Prompt], fps: float) -> dict[str, dict]:
+    """The same scores for the prompts of each family alone."""
+    found = {}
+    for family in dict.fromkeys(prompt.truth["family"] for prompt in asked):
+        rows = [i for i, prompt in enumerate(asked) if prompt.truth["family"] == family]
+        found[family] = physics.adherence(drawn[rows], [asked[i].specification for i in rows], fps)
+    return found
+
+
 def later(truth: Truth, start: int) -> Truth:
     """The truth of the frames from `start` on."""
     frames = len(truth["times"])

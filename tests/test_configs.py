@@ -77,9 +77,10 @@ def test_the_ladder_is_a_ladder():
     rows = list(ladder.SIZES.values())
     small = [row for name, row in ladder.SIZES.items() if name.startswith("w")]
     cores = [build.param_counts(CONFIGS[f"dit:{name}"])["n_core"] for name in ladder.SIZES]
-    assert cores == sorted(cores) and [row.lr for row in small] == sorted((row.lr for row in small), reverse=True)
+    assert cores == sorted(cores) and {(row.lr, row.muon > 0) for row in small} == {(3e-3, True)}
     assert all(f"w{row.width}d{row.depth}" in ladder.SIZES for row in small)
-    assert [CONFIGS[f"dit:{name}"].optimizer.lr for name in ladder.SIZES] == [row.lr for row in rows]
+    rules = [CONFIGS[f"dit:{name}"].optimizer for name in ladder.SIZES]
+    assert [(rule.lr, rule.muon) for rule in rules] == [(row.lr, row.muon) for row in rows]
     assert all(row.width % row.heads == 0 for row in rows)
     with pytest.raises(ValueError, match="no size 'w1'; the ladder has w32d2"):
         ladder.resize(CONFIGS["base:None"].copy_and_resolve_references(), "w1")

@@ -34,22 +34,23 @@ UNITS = {"n_core": "N, matmul parameters of the blocks", "n_total": "N, all para
 
 
 def curve(records: list[dict[str, Any]], law: Law | None, path: str | os.PathLike, *,
-          held: Sequence[dict[str, Any]] = ()) -> None:
-    """Draws the sweep to `path` (its ending chooses SVG or PNG). `held` are records that the law has not seen."""
-    records, held = [r for r in records if r["annealed"]], [r for r in held if r["annealed"]]
+          held: Sequence[dict[str, Any]] = (), left: Sequence[dict[str, Any]] = ()) -> None:
+    """Draws the sweep to `path` (its ending chooses SVG or PNG). `held` are records that the law has not seen and must
+    predict, `left` are records that it leaves out."""
+    records, held, left = ([r for r in rows if r["annealed"]] for rows in (records, held, left))
     if not records:
         raise InputError("no annealed record to draw")
-    everything = sorted([*records, *held], key=lambda r: (r["n_core"], r["clips"]))
+    everything = sorted([*records, *held, *left], key=lambda r: (r["n_core"], r["clips"]))
     look = _looks(everything)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(12.5, 6.6), layout="constrained")
         curves = any(r["metrics"].get("curve") for r in everything)
         panels = figure.subplot_mosaic(PANELS[law is not None, curves])
-        _main(panels["main"], everything, look, law, held)
+        _main(panels["main"], everything, look, law, held, left)
         if law is not None:
             _one_term(panels["n"], records, look, law, 0)
             _one_term(panels["d"], records, look, law, 1)
-            _residuals(panels["rest"], everything, look, law, held)
+            _residuals(panels["rest"], [r for r in everything if r not in left], look, law, held)
         if curves:
             _curves(panels["time"], everything, look)
         save(figure, path)
@@ -95,18 +96,20 @@ def _looks(records: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
             for k, (n, shade) in enumerate(zip(sizes, shades, strict=True))}
 
 
-def _main(axes: Axes, records: list[dict[str, Any]], look: dict, law: Law | None, held: Sequence[dict]) -> None:
-    lost = {r["id"] for r in held}
+def _main(axes: Axes, records: list[dict[str, Any]], look: dict, law: Law | None, held: Sequence[dict],
+          left: Sequence[dict]) -> None:
+    lost, out = {r["id"] for r in held}, {r["id"] for r in left}
     name = law.unit_loss if law else "val_loss"
     for n, style in look.items():
         rows = [r for r in records if r["n_core"] == n]
         x, y = [r["flops"] for r in rows], [r[name] for r in rows]
-        seen = all(r["id"] not in lost for r in rows)
+        seen, unfitted = all(r["id"] not in lost for r in rows), any(r["id"] in out for r in rows)
+        fate = ", left out" if unfitted else "" if seen else ", held out"
         axes.errorbar(x, y, yerr=[r["val_loss_se"] or 0 for r in rows], fmt=style["marker"], color=style["color"],
                       markersize=5 if seen else 7, markerfacecolor=style["color"] if seen else "white",
                       markeredgecolor=style["color"] if seen else INK, linestyle="none", linewidth=1,
-                      zorder=3 if seen else 6, label=f"{style['name']}, {_count(n)}{'' if seen else ', held out'}")
-        if law is None:
+                      zorder=3 if seen else 6, label=f"{style['name']}, {_count(n)}{fate}")
+        if law is None or unfitted:
             axes.plot(x, y, color=style["color"], linewidth=1)
         else:
             unit_n, cost = rows[0][law.unit_n], rows[0]["flops"] / rows[0][law.unit_d]
@@ -114,7 +117,7 @@ def _main(axes: Axes, records: list[dict[str, Any]], look: dict, law: Law | None
             axes.plot(spread, law.predict(unit_n, spread / cost).loss, color=style["color"], linewidth=1,
                       linestyle="-" if seen else "--")
     if law is not None:
-        _envelope(axes, records, law)
+        _envelope(axes, [r for r in records if r["id"] not in out], law)
         _prediction(axes, held, law)
     axes.set(xscale="log", yscale="log", xlabel=UNITS["flops"], ylabel=UNITS.get(name, name), title=_title(law))
     _decimal(axes)

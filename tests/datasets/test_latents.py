@@ -105,6 +105,18 @@ def test_what_stopped_goes_on_to_the_same_bytes(tmp_path, folder):
     assert calls == [2]
 
 
+def test_clips_are_added_and_a_last_shard_that_was_not_full_is_made_again(tmp_path, folder):
+    path, calls = tmp_path / "grown", []
+    latents.write(path, chunks()[:1], {**META, "wanted": 3, "shard": 3})
+    latents.write(path, chunks(calls)[:2], {**META, "wanted": 6, "shard": 3})
+    assert calls == [1] and latents.source(Config(str(path), verify=True)).clips == 6
+    latents.write(path, chunks(calls), {**META, "wanted": 8, "shard": 3})
+    latents.write(path, [*chunks(calls), chunks(calls)[0]], {**META, "wanted": 11, "shard": 3})
+    assert calls == [1, 2, 2, 0], "the shard of two is made again, and one is added"
+    with pytest.raises(InputError, match="wanted 11, not 8"):
+        latents.write(path, chunks(), {**META, "wanted": 8, "shard": 3})
+
+
 def test_a_killed_writer_leaves_whole_shards(tmp_path):
     code = """
 import os, sys

@@ -4,7 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from flax import nnx, traverse_util
 
+from configs import smoke
+from sora_jax import build, mesh
 from sora_jax.train import optimizer, state
 from sora_jax.types import ConfigError
 
@@ -66,3 +69,53 @@ def test_gradients_are_clipped_by_their_global_norm():
     tx = optimizer.adamw(clip=1.0)
     _, opt = tx.update(jax.tree.map(lambda p: p + 100, params), tx.init(params), params)
     assert float(jnp.sqrt(sum(jnp.sum(m ** 2) for m in jax.tree.leaves(opt[1].mu)))) == pytest.approx(0.1, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return state.split(lambda: build.make(smoke.get_config("dit")))[1]
+
+
+def test_muon_takes_the_hidden_matrices_of_the_blocks_and_nothing_else(shapes):
+    marked = traverse_util.flatten_dict(optimizer.hidden(shapes), sep="/")
+    taken = {name for name, value in marked.items() if value}
+    assert {f"blocks/{name}/kernel" for name in ("qkv", "out", "cross_q", "cross_out", "up", "down")} <= taken
+    assert all(name.endswith("kernel") and name.startswith(("blocks/", "text/layers/")) for name in taken)
+    assert not any("modulation" in name or "cross_kv" in name for name in taken)
+
+
+def test_muon_orthogonalises_each_layer_and_leaves_the_rest_to_adam(shapes):
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), nnx.to_pure_dict(shapes))
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    grads = jax.tree.unflatten(
+        tree, [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)])
+    updates = {}
+    for name, muon in (("adam", 0.0), ("muon", 2.0)):
+        tx = optimizer.adamw(muon=muon, hidden=optimizer.hidden(shapes))
+        updates[name] = traverse_util.flatten_dict(tx.update(grads, tx.init(params), params)[0], sep="/")
+    for name, marked in traverse_util.flatten_dict(optimizer.hidden(shapes), sep="/").items():
+        got = updates["muon"][name]
+        if not marked:
+            np.testing.assert_array_equal(got, updates["adam"][name], err_msg=name)
+            continue
+        wide = max(1.0, got.shape[2] / got.shape[1]) ** 0.5
+        for layer in got:  # Newton-Schulz of five steps leaves singular values between about 0.7 and 1.2
+            values = np.linalg.svd(np.asarray(layer) / (2.0 * wide), compute_uv=False)
+            assert 0.5 < values.min() and values.max() < 1.3, (name, values)
+
+
+def test_a_moment_lies_where_its_weight_lies(shapes):
+    tx, eight = optimizer.adamw(muon=8.0, hidden=optimizer.hidden(shapes)), mesh.make(data=2, fsdp=4)
+    made = state.shardings(shapes, tx, eight)
+    placed = {jax.tree_util.keystr(path): leaf.spec for path, leaf in jax.tree_util.tree_leaves_with_path(made.opt)}
+    weights = {jax.tree_util.keystr(path): leaf.spec for path, leaf in jax.tree_util.tree_leaves_with_path(made.params)}
+    for name, spec in weights.items():
+        moments = [place for path, place in placed.items() if path.endswith(name)]
+        assert moments and set(moments) == {spec}, name
+    assert any("fsdp" in spec for spec in weights.values())
+
+
+def test_a_negative_rate_of_muon_is_one_line():
+    with pytest.raises(ConfigError, match="optimizer.muon=-1.0 not negative"):
+        optimizer.adamw(muon=-1.0)
