@@ -15,7 +15,7 @@ from launch import door
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder for everything the demo makes")
 CLIPS = flags.DEFINE_integer("clips", 8192, "clips that each size of the ladder trains on", lower_bound=1024)
 ENCODED = flags.DEFINE_integer("encoded", 2048, "clips to encode", lower_bound=256)
-SCORED = 32
+SCORED, GUIDANCE = 32, 1.5
 SIZES = ("w32d2", "w48d3", "w64d4", "w96d5")
 ROOT = Path(__file__).resolve().parents[1] / "experiments"
 MODEL, CODER = ROOT / "001_first_curve", ROOT / "000_autoencoder"
@@ -26,10 +26,10 @@ ASKED = (
 )
 FURTHER = """bash launch/test.sh
 .venv/bin/python -m launch.sample --run=experiments/001_first_curve --prompt="a red circle moves right" --out=out.mp4
-.venv/bin/python -m launch.evaluate --run=experiments/001_first_curve --prompts=256 --out=runs/evaluation
+.venv/bin/python -m launch.evaluate --run=experiments/001_first_curve --prompts=256 --guidance=1.5 --out=runs/evaluation
 .venv/bin/python -m launch.sweep --experiment=001_first_curve --dry
 .venv/bin/python -m launch.plan --config=configs/dit.py:XL
-.venv/bin/python -m launch.figure --experiment=experiments/001_first_curve --out=runs/figure"""
+.venv/bin/python -m launch.figure --experiment=experiments/001_first_curve --leave_out=w64d6 --out=runs/figure"""
 
 
 def stage(number: int, words: str) -> None:
@@ -105,10 +105,10 @@ def scores(pipe, count: int) -> list[list]:
     from sora_jax import judge
 
     asked = judge.unseen(count, ("uniform", "composition"), pipe)
-    _, found = judge.adherence(pipe, asked, seed=1)
+    _, found = judge.adherence(pipe, asked, seed=1, guidance=GUIDANCE)
     rows = [[name, f"{100 * f['right']:.0f} %", f"{100 * f['low']:.0f}–{100 * f['high']:.0f} %", f["asked"]]
             for name, f in found.items()]
-    speed = judge.velocity(pipe, 16, seed=1)
+    speed = judge.velocity(pipe, 16, seed=1, guidance=GUIDANCE)
     return rows + [[f"velocity error, {name.replace('_', ' ')}", f"{s['mean']:.3f} heights/s", f"± {s['se']:.3f}", 16]
                    for name, s in speed.items()]
 
@@ -154,7 +154,8 @@ def run() -> None:
     stage(3, "fitting the law L(N, D) = E + A/N^alpha + B/D^beta")
     fitted = law(root, records)
     stage(4, "drawing video from captions")
-    drawn, early = films(committed, ASKED), films(Pipeline.open(root / f"dit-{SIZES[-1]}"), ASKED[:4])
+    drawn = films(committed, ASKED, guidance=GUIDANCE)
+    early = films(Pipeline.open(root / f"dit-{SIZES[-1]}"), ASKED[:4])
     stage(5, "scoring, and writing the report")
     title = "sora_jax: a scaling curve and sampled video"
     path = page.page(root / "report.html", title, sections(root, records, fitted, committed, drawn, early))

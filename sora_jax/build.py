@@ -144,6 +144,9 @@ def check_latents(config: ConfigDict, source) -> None:
     if tuple(found["shape"]) != want:
         raise ConfigError(f"the latents in {config.data.path} are {tuple(found['shape'])}, but data.frames, data.height"
                           f", data.width and vae make {want}; set them to what was encoded, or encode again")
+    if found.get("fps", config.data.fps) != config.data.fps:
+        raise ConfigError(f"data.fps={config.data.fps:g}, but the latents in {config.data.path} are of clips at "
+                          f"{found['fps']:g}; set it to that, or encode again")
     if found["length"] != config.text.length:
         raise ConfigError(f"text.length={config.text.length}, but the captions in {config.data.path} have "
                           f"{found['length']} bytes; set it to that, or encode again")

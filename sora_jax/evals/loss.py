@@ -22,10 +22,16 @@ def triplets(batch: Batch, times: int, seed: int) -> tuple[Float[Array, "k b"], 
 
 
 def reader(graph: nnx.GraphDef, objective, batch: Batch, *, times: int, seed: int, chunk: int = 64) -> Callable:
-    """`params → errors k b`, compiled once: clips go through in chunks, so memory does not grow with the set."""
+    """`params → errors k b`, compiled once: clips go through in chunks, so memory does not grow with the set. The last
+    chunk is filled up with its last clip, which is not counted again."""
     clips = batch.x.shape[0]
-    chunk = max(size for size in range(1, min(chunk, clips) + 1) if clips % size == 0)
-    parts = jax.tree.map(lambda leaf: jnp.asarray(leaf).reshape(clips // chunk, chunk, *leaf.shape[1:]), batch)
+    chunk = min(chunk, clips)
+    order = np.minimum(np.arange(-(-clips // chunk) * chunk), clips - 1)
+
+    def chunked(leaf):
+        return jnp.asarray(leaf)[order].reshape(-1, chunk, *leaf.shape[1:])
+
+    parts = jax.tree.map(chunked, batch)
     t, keys = triplets(batch, times, seed)
 
     @jax.jit
@@ -34,8 +40,9 @@ def reader(graph: nnx.GraphDef, objective, batch: Batch, *, times: int, seed: in
 
         def level(args):
             t, key = args
-            eps = jax.random.normal(key, (clips, *parts.x.shape[2:])).reshape(parts.x.shape)
-            return jax.lax.map(lambda a: objective.errors(model, *a), (parts, t.reshape(-1, chunk), eps)).reshape(-1)
+            eps = chunked(jax.random.normal(key, (clips, *parts.x.shape[2:])))
+            errors = jax.lax.map(lambda a: objective.errors(model, *a), (parts, chunked(t), eps))
+            return errors.reshape(-1)[:clips]
 
         return jax.lax.map(level, (t, keys))
 

@@ -82,6 +82,19 @@ def test_points_and_prediction_are_where_the_records_are(sweep_law, drawn):
     assert len(residuals.get_lines()) == len(kept) + len(held) + 1
 
 
+def test_a_size_that_is_left_out_is_drawn_with_its_name_and_without_the_law(sweep_law, drawn):
+    kept, held, law = sweep_law
+    left = [row for row in kept if row["model"] == "w32d2"]
+    figure.curve([row for row in kept if row not in left], law, "f", held=held, left=left)
+    main = axes_of(drawn["f"], "training FLOPs")
+    labels = [text.get_text() for text in main.get_legend().get_texts()]
+    assert any(label.startswith("w32d2,") and label.endswith(", left out") for label in labels)
+    marks = {point for line in main.get_lines() if line.get_linestyle() == "None"
+             for point in zip(*line.get_data(), strict=True)}
+    assert {(row["flops"], row["val_loss"]) for row in left} <= marks
+    assert len(drawn["f"].axes[3].get_lines()) == len(kept) - len(left) + len(held) + 1
+
+
 def test_unannealed_points_are_not_drawn_and_points_need_no_law(sweep_law, drawn):
     kept, _, _ = sweep_law
     hot = [{**row, "annealed": False, "id": row["id"] + "h"} for row in kept]
@@ -123,6 +136,11 @@ def test_the_door_redraws_an_experiment(tmp_path):
     assert Law.from_dict(law).points == 30 and len(law["held_out"]) == 5
     top = law["held_out"][0]
     assert top["id"] == "w256d8-0" and top["low"] < top["observed"] < top["high"] and abs(top["error"]) < 0.02
+    result = door("--bootstrap=0", "--leave_out=w32d2")
+    law = json.loads((tmp_path / "law.json").read_text())
+    assert Law.from_dict(law).points == 25 and law["notes"] == ["5 points of w32d2 were left out by hand"]
+    result = door("--leave_out=w33")
+    assert result.returncode == 2 and "--leave_out=w33: the sizes are w128d6," in result.stderr
     (tmp_path / "runs.jsonl").unlink()
     result = door()
     assert result.returncode == 2 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
