@@ -13,7 +13,7 @@ from absl import flags
 from launch import door
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder for everything the demo makes")
-CLIPS = flags.DEFINE_integer("clips", 16_384, "clips that each size of the ladder trains on", lower_bound=1024)
+CLIPS = flags.DEFINE_integer("clips", 10_240, "clips that each size of the ladder trains on", lower_bound=1024)
 ENCODED = flags.DEFINE_integer("encoded", 4096, "clips to encode", lower_bound=256)
 SCORED, GUIDANCE = 32, 1.5
 SIZES = ("w80d4", "w96d4", "w112d4", "w128d4")
