@@ -50,13 +50,14 @@ def transformer(out: Path) -> dict:
                "guidance": rule.guidance if GUIDANCE.value < 0 else GUIDANCE.value}
     asked = judge.unseen(PROMPTS.value, FAMILIES.value, pipe)
     drawn, found = judge.adherence(pipe, asked, **options)
-    by_family = judge.by_family(drawn, asked, pipe.config.data.fps)
+    families = judge.by_family(drawn, asked, pipe.config.data.fps)
+    speed = judge.velocity(pipe, CLIPS.value, **options)
     video.write_image(out / "samples.png", video.contact_sheet(list(drawn[:: max(1, len(drawn) // 16)][:16]),
                       labels=[p.text for p in asked[:: max(1, len(asked) // 16)][:16]]))
     recipe = {"sampler": rule.name, **options, "families": FAMILIES.value,
               "prompts": f"{PROMPTS.value} different captions of the withheld tenth, in no training clip",
               "velocity": f"{CLIPS.value} held-out clips of uniform motion, 5 frames given, the rest scored, heights/s"}
-    return {"adherence": found, "by_family": by_family, "velocity": judge.velocity(pipe, CLIPS.value, **options), "recipe": recipe}
+    return {"adherence": found, "by_family": families, "velocity": speed, "recipe": recipe}
 
 
 def run() -> None:
