@@ -38,7 +38,7 @@ BAD = {
     "encode-field": (["encode", "--config=configs/vae.py", "--config.data.hight=3", "--out={tmp}/latents"],
                      "--config.data.height?"),
     "sweep-name": (["sweep", "--experiment=999"], "no such experiment; there are 000_autoencoder"),
-    "sweep-only": (["sweep", EXPERIMENT, "--only=dit-w1", "--workdir={tmp}/sweep"], "no such run; there are dit-w32d2"),
+    "sweep-only": (["sweep", EXPERIMENT, "--only=dit-w1", "--workdir={tmp}/sweep"], "no such run; there are dit-w64d6"),
     "figure-none": (["figure", "--experiment={tmp}", "--out={tmp}/figure"], "{tmp}"),
     "demo-clips": (["demo", "--clips=1", "--workdir={tmp}/demo"], "clips"),
 }
