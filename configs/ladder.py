@@ -1,8 +1,8 @@
 """The size table of the diffusion transformer and the rules along it.
 
-Small rows: a ladder for 80 tokens a clip, trained with Muon, whose rate needs no change with width; it was tried at
-width 96 only. S/B/L/XL are the shapes of Peebles & Xie 2023 (arXiv 2212.09748, table 1), rates not tuned. Every run of
-a sweep starts from one of these rows.
+Small rows: a ladder for 80 tokens a clip, trained with Muon at one rate for every width, chosen at width 96. S/B/L/XL
+are the shapes of Peebles & Xie 2023 (arXiv 2212.09748, table 1), rates not tuned. Every run of a sweep starts from one
+of these rows.
 """
 from typing import NamedTuple
 
