@@ -32,10 +32,10 @@ def run() -> None:
     folder = folder if folder.exists() else ROOT / "experiments" / folder
     out = Path(OUT.value or folder)
     rows = records.read(folder / "runs.jsonl")
-    out.mkdir(parents=True, exist_ok=True)
     sizes = {row["model"] for row in rows}
     if not set(LEAVE_OUT.value) <= sizes:
         raise InputError(f"--leave_out={','.join(LEAVE_OUT.value)}: the sizes are {', '.join(sorted(sizes))}")
+    out.mkdir(parents=True, exist_ok=True)
     left = [row for row in rows if row["model"] in LEAVE_OUT.value]
     rows = [row for row in rows if row not in left]
     kept, held = records.hold_out_largest(rows) if FIT.value and HOLD_OUT.value else (rows, [])

@@ -1,5 +1,5 @@
 """Seven sizes of one depth, one constant-rate run each, and cooldown branches; the largest is held out from the law,
-and w64d6, which is no wider than a token has elements, turned out not to belong to it."""
+and w64d6 turned out not to belong to it."""
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
