@@ -70,7 +70,7 @@ def training_curve(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, t
         top.plot(x, _smooth(loss), color="#0072B2", linewidth=1.5, label="training loss, smoothed")
         top.plot(*_column(rows, unit, "val_loss"), "o-", color=TRUTH, markersize=3.5, label="validation loss")
         top.set(ylabel="loss", yscale="log", title=title)
-        _decimal(top)
+        decimal(top)
         top.legend()
         bottom.plot(*_column(rows, unit, "grad_norm"), color=INK, linewidth=0.8)
         bottom.set(xlabel={"clips": "clips seen", "step": "updates"}[unit], ylabel="gradient norm", yscale="log")
@@ -120,7 +120,7 @@ def _main(axes: Axes, records: list[dict[str, Any]], look: dict, law: Law | None
         _envelope(axes, [r for r in records if r["id"] not in out], law)
         _prediction(axes, held, law)
     axes.set(xscale="log", yscale="log", xlabel=UNITS["flops"], ylabel=UNITS.get(name, name), title=_title(law))
-    _decimal(axes)
+    decimal(axes)
     axes.legend(loc="upper right")
 
 
@@ -193,7 +193,7 @@ def _curves(axes: Axes, records: list[dict[str, Any]], look: dict) -> None:
             clips, loss = np.array(r["metrics"]["curve"], np.float64).T[:2]
             axes.plot(clips, loss, color=look[r["n_core"]]["color"], linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="clips seen", ylabel="loss", title="training curves")
-    _decimal(axes)
+    decimal(axes)
     _counts(axes)
 
 
@@ -205,7 +205,7 @@ def _title(law: Law | None) -> str:
             f"({law.points} points, {law.runs} runs)")
 
 
-def _decimal(axes: Axes) -> None:
+def decimal(axes: Axes) -> None:
     """Plain decimals on a log axis of losses; an axis of several decades keeps its powers of ten."""
     low, high = axes.get_ylim()
     if high < 100 * low:

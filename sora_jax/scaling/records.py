@@ -5,7 +5,6 @@ A branch shares the noise of the run it was cut from, so both carry the same gro
 """
 import dataclasses
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -29,7 +28,9 @@ MUST_AGREE = ("flops_version", "tokens_per_clip", "ema_horizon", "dtype", "devic
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
     """One point of a curve. `params` counts by group, `flops` are training FLOPs, exact and analytic, and
-    `val_loss` is read on the EMA weights. Fields without a default are required in every line."""
+    `val_loss` is read on the EMA weights. `images` are one-frame clips seen besides `clips`; `started_from` is the
+    record whose weights the run began with, whose FLOPs are not in `flops`. Fields without a default are required in
+    every line."""
 
     id: str
     experiment: str
@@ -56,6 +57,8 @@ class Record:
     dtype: str
     commit: str
     branch_of: str | None = None
+    images: int = 0
+    started_from: str | None = None
     cooldown_fraction: float = 0.0
     ema_horizon: float | None = None
     val_loss_se: float | None = None
@@ -158,13 +161,18 @@ def append(path: str | os.PathLike, record: Mapping[str, Any]) -> bool:
 
 def points(records: list[Json], n: str = "n_core", d: str = "clips", loss: str = "val_loss",
            annealed: bool | None = True) -> Points:
-    """The columns named, from annealed records (None: from all, which a fit refuses if both kinds are present)."""
+    """The columns named, from annealed records (None: from all, which a fit refuses if both kinds are present).
+    Records of runs that began from another's weights are refused: their size and data do not say what they saw."""
     for name in (n, d, loss):
         if name not in NUMBERS:
             raise InputError(f"{name!r} is not a numeric field of a record; those are {', '.join(NUMBERS)}")
     chosen = [r for r in records if annealed is None or r["annealed"] is annealed]
     if not chosen:
         raise InputError(f"none of {len(records)} records has annealed={annealed}")
+    for record in chosen:
+        if record["started_from"]:
+            raise InputError(f"record {record['id']!r} began from the weights of {record['started_from']}: it is no "
+                             "point of a law; leave it out")
     for name in (n, d, loss):
         for record in chosen:
             if record[name] is None:
@@ -225,31 +233,6 @@ def seed_noise(records: list[Json], loss: str = "val_loss") -> tuple[float, int]
     if not freedom:
         return math.nan, 0
     return math.sqrt(sum(np.var(cell) * len(cell) for cell in cells.values()) / freedom), freedom
-
-
-def run_id(config: Mapping[str, Any]) -> str:
-    """Twelve hex digits that depend on every value of a config, not on key order or number spelling: 1 is 1.0, a
-    tuple is a list, True is not 1. Raises TypeError naming a value it cannot spell."""
-    return hashlib.sha256(_dumps(_canonical(config, "config"), "config").encode()).hexdigest()[:12]
-
-
-def _canonical(value: Any, where: str) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return {"float": repr(value)}
-        return int(value) if value.is_integer() else value
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"{where}: key {key!r} is not a string")
-        return {key: _canonical(inner, f"{where}.{key}") for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_canonical(inner, f"{where}[{k}]") for k, inner in enumerate(value)]
-    raise TypeError(f"{where}: a {type(value).__name__} has no stable spelling; use numbers, strings, lists, dicts")
 
 
 def _dumps(value: Any, where: str) -> str:

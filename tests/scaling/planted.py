@@ -7,6 +7,7 @@ from sora_jax.scaling.points import Points, table
 EPOCH = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}  # Besiroglu et al. 2024
 HOFFMANN = {"E": np.exp(0.5267228), "A": np.exp(6.0073404), "B": np.exp(6.0179186), "alpha": 0.33917084,
             "beta": 0.2849083}  # Hoffmann et al. 2022, unrounded, from the TeX source of the paper
+VIDEO = {"E": 0.4856, "A": 0.0082, "B": 0.0373, "alpha": 0.3188, "beta": 0.2917}  # Yin et al. 2024, in billions
 SMALL = {"E": 0.25, "A": 0.05 * 2e5**0.34, "B": 0.05 * 1.25e5**0.30, "alpha": 0.34, "beta": 0.30}
 SIZES = ((32, 2), (48, 3), (64, 4), (96, 5), (128, 6), (192, 8), (256, 8))
 TOKENS = 80

@@ -7,10 +7,11 @@ import pytest
 from planted import EPOCH, HOFFMANN, SMALL, chinchilla, flops_per_clip, loss, record, sweep
 from scipy.optimize import check_grad, minimize
 
-from sora_jax.scaling import records
-from sora_jax.scaling.fit import Problem, fit, grid_starts, objective
+from sora_jax.scaling import powers, records
+from sora_jax.scaling.fit import fit
 from sora_jax.scaling.law import Law, cost_curve
 from sora_jax.scaling.points import table
+from sora_jax.scaling.powers import Problem, grid_starts, objective
 from sora_jax.types import InputError
 
 EXACT, GRADIENT = 1e-3, 1e-4
@@ -19,7 +20,8 @@ NAMES = ("E", "A", "B", "alpha", "beta")
 
 def problem_of(points, delta=1e-3):
     """The problem as `fit` poses it, without centring."""
-    return Problem(np.log(points.n), np.log(points.d), np.log(points.loss), np.ones(len(points.n)), delta)
+    x = np.log(np.stack([points.n, points.d]))
+    return Problem(x, np.log(points.loss), np.ones(len(points.n)), delta)
 
 
 def theta_of(law):
@@ -146,15 +148,17 @@ def test_points_that_cannot_determine_a_law_are_refused(n, d, word):
 
 
 def test_lost_starts_refuse_the_fit(monkeypatch):
-    points, turn = chinchilla(EPOCH, noise=0.005), iter(range(10**6))
-    monkeypatch.setattr("sora_jax.scaling.fit.solve", lambda problem, start: (1.0 + next(turn), start))
+    points = chinchilla(EPOCH, noise=0.005)
+    monkeypatch.setattr(powers, "descend", lambda problem, starts: (np.arange(1.0, 1.0 + len(starts)), starts))
+    monkeypatch.setattr(powers, "polish", lambda problem, start: (1.0, start))
     with pytest.raises(InputError, match="only 1 of 109 starts"):
         fit(points, bootstrap=0)
 
 
 def test_an_optimiser_that_does_not_move_is_flagged(monkeypatch):
     points = chinchilla(EPOCH, noise=0.005)
-    monkeypatch.setattr("sora_jax.scaling.fit.solve", lambda problem, start: (1.0, start))
+    monkeypatch.setattr(powers, "descend", lambda problem, starts, weights=None: (np.ones(len(starts)), starts))
+    monkeypatch.setattr(powers, "polish", lambda problem, start: (1.0, start))
     assert any("did not move" in flag for flag in fit(points, bootstrap=0).flags)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from planted import record, sweep
 
-from sora_jax.scaling import records
+from sora_jax.scaling import identity, records
 from sora_jax.types import InputError
 
 
@@ -84,20 +84,20 @@ def test_writers_append_together(tmp_path):
 def test_run_id_is_of_the_values():
     one = {"a": 1, "b": {"lr": 1e-3, "betas": (0.9, 0.95)}, "c": None}
     same = {"c": None, "b": {"betas": [np.float64(0.9), 0.95], "lr": 0.001}, "a": 1.0}
-    assert records.run_id(one) == records.run_id(same) == records.run_id(json.loads(json.dumps(one)))
+    assert identity.run_id(one) == identity.run_id(same) == identity.run_id(json.loads(json.dumps(one)))
     others = [{**one, "a": True}, {**one, "a": "1"}, {**one, "a": 1 + 1e-15}, {**one, "c": 0}, {**one, "d": None},
               {**one, "a": float("nan")}, {"a": 1, "b": {"lr": 1e-3, "betas": (0.95, 0.9)}, "c": None}]
-    names = {records.run_id(config) for config in [one, *others]}
+    names = {identity.run_id(config) for config in [one, *others]}
     assert len(names) == len(others) + 1
-    assert records.run_id({"a": -0.0}) == records.run_id({"a": 0}) and len(records.run_id(one)) == 12
-    assert records.run_id({}) != records.run_id({"a": {}}), "nothing is left out"
+    assert identity.run_id({"a": -0.0}) == identity.run_id({"a": 0}) and len(identity.run_id(one)) == 12
+    assert identity.run_id({}) != identity.run_id({"a": {}}), "nothing is left out"
 
 
 @pytest.mark.parametrize("config, where", [({"a": {"b": {1, 2}}}, "config.a.b"), ({"a": [object()]}, r"config.a\[0\]"),
                                            ({"a": {1: 2}}, "config.a")])
 def test_run_id_refuses_what_it_cannot_spell(config, where):
     with pytest.raises(TypeError, match=where):
-        records.run_id(config)
+        identity.run_id(config)
 
 
 def test_points_name_their_columns_and_runs():

@@ -1,0 +1,44 @@
+"""The name of a run: a hash of every value of its config, whatever their order or spelling."""
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+# Fields that configs gained after runs were recorded. At these values they mean what their absence meant.
+NEUTRAL = {"data.images": "", "data.counts": [1, 2, 2, 3], "eval.velocity": 0, "train.images": 0, "train.start": ""}
+
+
+def run_id(config: Mapping[str, Any]) -> str:
+    """Twelve hex digits that depend on every value of a config, not on key order or number spelling: 1 is 1.0, a
+    tuple is a list, True is not 1. A field of `NEUTRAL` at its neutral value counts as absent. Raises TypeError naming
+    a value it cannot spell."""
+    plain = _canonical(config, "config")
+    for path, neutral in NEUTRAL.items():
+        section, name = path.split(".")
+        inner = plain.get(section)
+        if isinstance(inner, dict) and inner.get(name) == neutral:
+            plain[section] = {key: value for key, value in inner.items() if key != name}
+    text = json.dumps(plain, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _canonical(value: Any, where: str) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return {"float": repr(value)}
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"{where}: key {key!r} is not a string")
+        return {key: _canonical(inner, f"{where}.{key}") for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(inner, f"{where}[{k}]") for k, inner in enumerate(value)]
+    raise TypeError(f"{where}: a {type(value).__name__} has no stable spelling; use numbers, strings, lists, dicts")
