@@ -24,6 +24,10 @@ MANIFEST = "MANIFEST.json"
 log = logging.getLogger(__name__)
 
 
+class Held(InputError):
+    """Another process has the right to write."""
+
+
 def sync(folder: Path) -> None:
     """Make the entries of a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
@@ -103,7 +107,7 @@ def damage(folder: Path) -> str | None:
 def hold(folder: str | os.PathLike) -> Iterator[None]:
     """Hold the one right to write into `folder` (made if absent) for the length of the block; the first host does so.
 
-    Raises InputError naming the holder if another process has it, or why the folder cannot be written.
+    Raises Held naming the holder if another process has it, InputError saying why the folder cannot be written.
     """
     if jax.process_index() != 0:
         yield
@@ -117,7 +121,7 @@ def hold(folder: str | os.PathLike) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{folder} is being written by {file.read().strip() or 'another process'}; "
+            raise Held(f"{folder} is being written by {file.read().strip() or 'another process'}; "
                              "wait for it, stop it, or choose another folder") from None
         except OSError as error:
             log.warning("%s: no file locks here (%s), so nothing stops a second writer", folder, error.strerror)
