@@ -48,16 +48,25 @@ def params_by_group(depth: int, width: int, elements: int, out: int | None = Non
             "norms": depth * (5 + mlp_ratio) * d}
 
 
-def state_bytes(params: int, mesh: Mapping[str, int], ema: int = 1) -> dict[str, int]:
-    """Bytes per device of what persists between updates, for fp32 master copies sharded over fsdp and tensor."""
-    share = MASTER * math.ceil(params / (mesh["fsdp"] * mesh["tensor"]))
-    return {"weights": share, "gradients": share, "adam_moments": 2 * share, "ema": ema * share}
+def state_bytes(params: int, mesh: Mapping[str, int], ema: int = 1, single: int = 0) -> dict[str, int]:
+    """Bytes per device of what persists between updates, for fp32 master copies sharded over fsdp and tensor.
+    `single` of the parameters have one moment (Muon), the others two (Adam)."""
+    ways = mesh["fsdp"] * mesh["tensor"]
+    share = MASTER * math.ceil(params / ways)
+    return {"weights": share, "gradients": share, "moments": 2 * share - MASTER * (single // ways), "ema": ema * share}
+
+
+def text_elements(states: int, length: int, width: int, depth: int, heads: int) -> int:
+    """Elements of a caption encoder's activations, for one caption: its blocks keep everything, being cheap."""
+    return depth * (56 * states * width + 2 * heads * states**2) + 3 * length * width
 
 
 def activation_bytes(*, clips: float | int, tokens: float | int, width: int, depth: int, dtype: str,
-                     remat: str = "dots", mlp_ratio: int = 4, text_tokens: int = 0, heads: int = 0) -> dict[str, int]:
+                     remat: str = "dots", mlp_ratio: int = 4, text_tokens: int = 0, heads: int = 0,
+                     text: int = 0) -> dict[str, int]:
     """Estimated bytes of activations on one device that holds `clips` clips of `tokens` tokens: what all layers keep
-    until the backward pass, and the peak inside one. `heads` counts score matrices that are materialised (0 for fused
+    until the backward pass, and the peak inside one. `text` are elements kept by the
+    caption encoder, a clip. `heads` counts score matrices that are materialised (0 for fused
     attention). Coefficients fit what XLA allocates on CPU for depths 2 to 6, widths 128 and 256, 80 to 320 tokens:
     kept within 2 %, peak within 20 %."""
     d, m, scores = tokens * width, mlp_ratio, heads * tokens * (tokens + text_tokens)
@@ -65,7 +74,7 @@ def activation_bytes(*, clips: float | int, tokens: float | int, width: int, dep
     kept = {"full": d, "dots": (8 + m) * d + captions, "none": (32 + 6 * m) * d + captions + 2 * scores}
     peak = {"full": (28 + 4 * m) * d + 3.5 * scores, "dots": 24 * d + 4 * scores, "none": 32 * d + 2 * scores}
     size = BYTES[dtype] * clips
-    return {"activations_kept": int(size * depth * kept[remat]), "activations_peak": int(size * peak[remat])}
+    return {"activations_kept": int(size * (depth * kept[remat] + text)), "activations_peak": int(size * peak[remat])}
 
 
 def clips_for(flops: float | int, flops_per_clip: int) -> int:
@@ -94,7 +103,8 @@ class Budget:
     @classmethod
     def make(cls, counts: Mapping[str, int], forward_flops: Mapping[str, int], *, tokens: int, clips: int, batch: int,
              width: int, depth: int, mesh: Mapping[str, int], dtype: str, remat: str = "dots", mlp_ratio: int = 4,
-             text_tokens: int = 0, heads: int = 0, ema: int = 1) -> "Budget":
+             text_tokens: int = 0, heads: int = 0, ema: int = 1, text: int = 0, single: int = 0,
+             images: int = 0, image_share: float = 0.0) -> "Budget":
         """From parameter counts and forward FLOPs by group. `mesh` gives sizes of data, fsdp, tensor, sequence (absent
         is 1). Raises ConfigError naming the field that cannot be."""
         sizes = {axis: int(mesh.get(axis, 1)) for axis in MESH_AXES}
@@ -103,8 +113,15 @@ class Budget:
         if batch % replicas:
             raise ConfigError(f"train.batch={batch} does not divide over mesh.data x mesh.fsdp = {replicas} devices")
         held = activation_bytes(clips=batch / replicas, tokens=tokens / sizes["sequence"], width=width, depth=depth,
-                                dtype=dtype, remat=remat, mlp_ratio=mlp_ratio, text_tokens=text_tokens, heads=heads)
-        bytes_per_device = {**state_bytes(sum(counts.values()), sizes, ema), **held}
+                                dtype=dtype, remat=remat, mlp_ratio=mlp_ratio, text_tokens=text_tokens, heads=heads,
+                                text=text)
+        if images:  # their activations lie beside those of the clips
+            less = activation_bytes(clips=images * batch / replicas, tokens=tokens * image_share, width=width,
+                                    depth=depth, dtype=dtype, remat=remat, mlp_ratio=mlp_ratio,
+                                    text_tokens=text_tokens, heads=heads, text=text)
+            held = {"activations_kept": held["activations_kept"] + less["activations_kept"],
+                    "activations_peak": max(held["activations_peak"], less["activations_peak"])}
+        bytes_per_device = {**state_bytes(sum(counts.values()), sizes, ema, single), **held}
         return cls(dict(counts), dict(forward_flops), tokens, clips, batch, sizes, dtype, bytes_per_device)
 
     @property

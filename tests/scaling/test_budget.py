@@ -65,7 +65,7 @@ def test_totals_are_exact_integers():
 
 def test_bytes_follow_the_mesh():
     one, sharded = make(), make(mesh={"data": 2, "fsdp": 4, "sequence": 2})
-    state = ("weights", "gradients", "adam_moments", "ema")
+    state = ("weights", "gradients", "moments", "ema")
     assert sum(one.bytes_per_device[name] for name in state) == 20 * one.n_total
     assert sharded.devices == 16
     for name in state:
@@ -83,7 +83,7 @@ def test_the_table_names_every_cost():
     lines = table.splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["parameters", "forward", "run", "bytes"]
     assert any("attention_scores (N^2 d)" in line and "6.554 MFLOP" in line and "16.6 %" in line for line in lines)
-    for words in ("tokens per clip", "updates", "training FLOPs", "hours", "adam_moments", "activations_kept",
+    for words in ("tokens per clip", "updates", "training FLOPs", "hours", "moments", "activations_kept",
                   "2 devices", "1.26 x 6 n_core tokens", "100 GFLOP/s"):
         assert words in table, words
     assert "hours" not in make().table()

@@ -1,0 +1,68 @@
+"""What a run really costs here: its own update, compiled as in training, on random data, timed and weighed.
+
+Enters: a config. Leaves: seconds an update takes and the bytes that XLA asks for on one device, beside what the plan
+said. Nothing is read from disk and nothing is written.
+"""
+import statistics
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from sora_jax import build
+from sora_jax.train import state
+from sora_jax.train.program import program
+from sora_jax.types import Batch
+
+WARM = 3  # updates before the clock starts
+
+
+class Measured(NamedTuple):
+    """Seconds per update (median), model FLOPs per second at that pace, hours of the whole run, and bytes on a device:
+    what the compiled update holds at once, and what the plan said it would."""
+
+    seconds: float
+    flops_per_second: float
+    hours: float
+    bytes: int
+    planned_bytes: int
+
+
+def random_batch(config: ConfigDict) -> Batch | tuple[Batch, Batch]:
+    """What one update of the run takes, of noise."""
+    rng, count = np.random.default_rng(0), config.train.batch
+    if config.stage == "vae":
+        pixels = rng.integers(0, 255, (count, *build.clip_shape(config), 3), np.uint8)
+        return Batch(pixels, np.zeros((count, 1), np.uint8), np.zeros((count, 1), bool))
+
+    def latents(shape, clips):
+        text = rng.integers(97, 122, (clips, config.text.length), np.uint8)
+        return Batch(rng.normal(size=(clips, *shape)).astype(np.float32), text, np.ones(text.shape, bool))
+
+    clips = latents(build.latent_shape(config), count)
+    images = build.images_per_clip(config)
+    return (clips, latents(build.latent_shape(build.one_frame(config)), images * count)) if images else clips
+
+
+def run(config: ConfigDict, updates: int = 20) -> Measured:
+    """Compile the update of `config` on this machine's mesh and do it `updates` times. Raises ConfigError."""
+    build.validate(config, here=False)
+    mesh = build.mesh(config)
+    _, tx, _, update = program(config, mesh)
+    current = state.initial(lambda: build.make(config, config.seed), tx, mesh)
+    batch, rate = random_batch(config), jnp.float32(0.0)
+    held = update.lower(current, batch, rate).compile().memory_analysis()
+    clock = []
+    for k in range(WARM + updates):
+        begun = time.perf_counter()
+        current, scalars = update(current, batch, rate)
+        jax.block_until_ready(scalars)
+        if k >= WARM:
+            clock.append(time.perf_counter() - begun)
+    seconds, budget = statistics.median(clock), build.budget(config)
+    return Measured(seconds, budget.flops_per_clip * config.train.batch / seconds,
+                    seconds * build.steps(config) / 3600, held.argument_size_in_bytes + held.temp_size_in_bytes,
+                    sum(budget.bytes_per_device.values()))
