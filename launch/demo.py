@@ -18,15 +18,15 @@ ENCODED = flags.DEFINE_integer("encoded", 4096, "clips to encode", lower_bound=2
 SCORED, GUIDANCE = 32, 1.5
 SIZES = ("w80d4", "w96d4", "w112d4", "w128d4")
 ROOT = Path(__file__).resolve().parents[1] / "experiments"
-MODEL, CODER = ROOT / "001_first_curve", ROOT / "000_autoencoder"
+MODEL, CODER = ROOT / "003_compositions", ROOT / "000_autoencoder"
 ASKED = (
     "a red circle moves right", "a blue square moves left", "a green triangle moves up", "a yellow circle moves down",
     "two red squares", "a purple circle left of an orange square", "an orange triangle bounces off the right wall",
     "a cyan circle moves right behind a dark slab",
 )
 FURTHER = """bash launch/test.sh
-.venv/bin/python -m launch.sample --run=experiments/001_first_curve --prompt="a red circle moves right" --out=out.mp4
-.venv/bin/python -m launch.evaluate --run=experiments/001_first_curve --prompts=256 --guidance=1.5 --out=runs/evaluation
+.venv/bin/python -m launch.sample --run=experiments/003_compositions --prompt="a red circle moves right" --out=out.mp4
+.venv/bin/python -m launch.evaluate --run=experiments/003_compositions --prompts=256 --out=runs/evaluation
 .venv/bin/python -m launch.sweep --experiment=001_first_curve --dry
 .venv/bin/python -m launch.plan --config=configs/dit.py:XL
 .venv/bin/python -m launch.figure --experiment=experiments/001_first_curve --leave_out=w64d6 --out=runs/figure"""
@@ -88,10 +88,10 @@ def films(pipe, prompts, **options) -> list:
 
 def reconstructed(vae, config) -> tuple[list, dict]:
     """Originals and reconstructions as films, and how close they are."""
-    from sora_jax import build, collate, page, pipeline, video
+    from sora_jax import collate, page, pipeline, sources, video
     from sora_jax.evals import reconstruction
 
-    clips, captions, _ = collate.draw(build.dataset(config, split="val"), range(16))
+    clips, captions, _ = collate.draw(sources.dataset(config, split="val"), range(16))
     back = pipeline.decode(vae, pipeline.encode(vae, clips))
     shown = []
     for i in range(4):
@@ -127,7 +127,8 @@ def sections(root: Path, records: list[dict], fitted, committed, drawn, early) -
             f"trained just now in {seconds:.0f} s.", page.Figure(root / "figure.svg"), page.Pre(str(fitted)),
             "Runs this short fix a law only loosely; experiments/001_first_curve is the study with a held-out run."]),
         ("Video from captions", [f"Drawn by the committed model: {best.get('model')}, trained on "
-                                 f"{best.get('clips', 0):,} clips.", *drawn]),
+                                 f"{best.get('clips', 0):,} clips and {best.get('images', 0):,} one-frame clips, "
+                                 f"beginning with the weights of {best.get('started_from')}.", *drawn]),
         ("The same captions after a few CPU minutes", [
             f"{SIZES[-1]} of the ladder above, {CLIPS.value:,} clips: too young to draw, for comparison.", *early]),
         ("Reconstructions", [

@@ -26,10 +26,10 @@ def autoencoder(run, out: Path) -> dict:
     """Reconstruction of held-out clips."""
     import numpy as np
 
-    from sora_jax import build, collate, pipeline, video
+    from sora_jax import collate, pipeline, sources, video
     from sora_jax.evals import reconstruction
 
-    source = build.dataset(run.config, split="val")
+    source = sources.dataset(run.config, split="val")
     clips = collate.draw(source, range(min(CLIPS.value, len(source))))[0]
     found = reconstruction.evaluate(lambda x: pipeline.decode(run.model, pipeline.encode(run.model, x), 8), clips)
     back = pipeline.decode(run.model, pipeline.encode(run.model, clips[:6]))

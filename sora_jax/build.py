@@ -5,7 +5,7 @@
 import dataclasses
 import functools
 import json
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,9 +13,10 @@ import numpy as np
 from flax import nnx, traverse_util
 from ml_collections import ConfigDict
 
-from sora_jax import collate, registry
 from sora_jax import mesh as meshes
-from sora_jax.scaling.budget import Budget
+from sora_jax import registry
+from sora_jax.diffusion import joint
+from sora_jax.scaling.budget import Budget, text_elements
 from sora_jax.train import ema as averages
 from sora_jax.train import optimizer
 from sora_jax.types import ConfigError
@@ -28,7 +29,7 @@ POSITIVE = {
 }
 
 
-def section(config: ConfigDict, name: str, cls, **given: Any):
+def section(config: ConfigDict | Mapping[str, Any], name: str, cls, **given: Any):
     """The dataclass `cls` from the fields of `config.<name>` that it has; `given` come from elsewhere in the config."""
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in config[name].items()}
     fields = {field.name for field in dataclasses.fields(cls)}
@@ -84,6 +85,11 @@ def objective(config: ConfigDict):
     return section(config, "objective", registry.load("objectives", config.objective.name).Objective)
 
 
+def training_objective(config: ConfigDict):
+    """What an update minimises: the objective, or its mean over clips and one-frame clips."""
+    return joint.Joint(objective(config)) if images_per_clip(config) else objective(config)
+
+
 def sampler(config: ConfigDict):
     """The sampler's module, with its `sample` function."""
     return registry.load("samplers", config.sampler.name)
@@ -99,57 +105,15 @@ def mesh(config: ConfigDict):
     return meshes.make(**config.mesh)
 
 
-def dataset(config: ConfigDict, **changes: Any):
-    """The source that `config.data` describes; `changes` replace fields of the dataset's config (split, size …)."""
-    if config.data.name == "latents":
-        changes["path"] = str(Path(config.data.path) / changes.get("split", config.data.split))
-    module = registry.load("datasets", config.data.name)
-    fields = {field.name for field in dataclasses.fields(module.Config)}
-    data = ConfigDict({k: v for k, v in {**config.data, **changes}.items() if k in fields and v != ""})
-    return module.source(section(ConfigDict({"data": data}), "data", module.Config))
+def images_per_clip(config: ConfigDict) -> int:
+    """One-frame clips that an update sees beside each clip (0 in configs from before there were any)."""
+    return config.train.get("images", 0)
 
 
-def validation(config: ConfigDict):
-    """The held-out set: uint8 clips for the autoencoder, one Batch of cached latents for the transformer."""
-    count = config.eval.clips
-    if config.stage == "vae":
-        source = dataset(config, split="val")
-        return collate.draw(source, range(min(count, len(source))))[0]
-    source = dataset(config, split="val")
-    if len(source) < count:
-        raise ConfigError(f"eval.clips={count} but {config.data.path}/val holds {len(source)}; encode more or ask less")
-    return collate.latents([source[i] for i in range(count)])
-
-
-def whole_clips(config: ConfigDict):
-    """uint8 training clips, uncropped, as many as are evaluated: what latent statistics are measured on."""
-    source = dataset(config)
-    return collate.draw(source, range(min(config.eval.clips, len(source))))[0]
-
-
-def training_source(config: ConfigDict):
-    """(source, collate) of the run: windows of pixels for the autoencoder, cached latents for the transformer."""
-    source = dataset(config)
-    if config.stage != "vae":
-        check_latents(config, source)
-        return source, collate.latents
-    if config.data.crop:
-        source = collate.Windows(source, config.data.crop_frames or config.data.frames, config.data.crop)
-    return source, collate.pixels
-
-
-def check_latents(config: ConfigDict, source) -> None:
-    """ConfigError if the cached latents are of other clips or captions than the config describes."""
-    found, want = source.meta, latent_shape(config)
-    if tuple(found["shape"]) != want:
-        raise ConfigError(f"the latents in {config.data.path} are {tuple(found['shape'])}, but data.frames, data.height"
-                          f", data.width and vae make {want}; set them to what was encoded, or encode again")
-    if found.get("fps", config.data.fps) != config.data.fps:
-        raise ConfigError(f"data.fps={config.data.fps:g}, but the latents in {config.data.path} are of clips at "
-                          f"{found['fps']:g}; set it to that, or encode again")
-    if found["length"] != config.text.length:
-        raise ConfigError(f"text.length={config.text.length}, but the captions in {config.data.path} have "
-                          f"{found['length']} bytes; set it to that, or encode again")
+def one_frame(config: ConfigDict) -> ConfigDict:
+    """The config with the run's one-frame clips in the place of its clips."""
+    data = {**config.data, "frames": 1, "path": config.data.get("images", "")}
+    return ConfigDict({**config, "data": data})
 
 
 def latent_shape(config: ConfigDict) -> tuple[int, int, int, int]:
@@ -187,11 +151,16 @@ def tokens_per_clip(config: ConfigDict) -> int:
 
 
 def forward_flops(config: ConfigDict) -> dict[str, int]:
-    """Forward FLOPs of one training clip by group, exact and analytic."""
+    """Forward FLOPs of one training clip, and of the one-frame clips beside it, by group, exact and analytic."""
     if config.stage == "vae":
         return registry.load("models", config.vae.name).flops(vae_config(config), *clip_shape(config))
     dit, text = model_config(config)
-    return registry.load("models", config.model.name).flops(dit, text, tokens_per_clip(config), text.states)
+    flops, images = registry.load("models", config.model.name).flops, images_per_clip(config)
+    clip = flops(dit, text, tokens_per_clip(config), text.states)
+    if not images:
+        return clip
+    image = flops(dit, text, tokens_per_clip(one_frame(config)), text.states)
+    return {name: clip[name] + images * image[name] for name in clip}
 
 
 def param_counts(config: ConfigDict) -> dict[str, int]:
@@ -229,6 +198,7 @@ def validate(config: ConfigDict, here: bool = True) -> None:
     if here and (config.data.name == "latents") != (config.stage == "dit"):
         raise ConfigError(f"data.name={config.data.name!r} does not feed stage={config.stage!r}: a transformer trains"
                           " on latents, which python -m launch.encode makes, an autoencoder on clips")
+    check_images(config)
     size = dict(mesh(config).shape) if here else config.mesh
     ways = size["data"] * size["fsdp"]
     if config.train.batch % ways:
@@ -252,6 +222,18 @@ def check_numbers(config: ConfigDict) -> None:
     if any(part > whole for part, whole in zip(seen, (data.frames, data.height, data.width), strict=True)):
         raise ConfigError(f"data.crop_frames={data.crop_frames}, data.crop={data.crop}: windows of {seen} do not fit"
                           f" into clips of {(data.frames, data.height, data.width)}; make them smaller")
+
+
+def check_images(config: ConfigDict) -> None:
+    """ConfigError unless one-frame clips are asked for with a folder of them, for a transformer that can take them."""
+    images, path = images_per_clip(config), config.data.get("images", "")
+    if images < 0 or bool(images) != bool(path):
+        raise ConfigError(f"train.images={images} and data.images={path!r}: give both, how many one-frame clips beside "
+                          "each clip and the folder of their latents, or neither")
+    if images and config.stage != "dit":
+        raise ConfigError(f"train.images={images} is for stage='dit'; an autoencoder learns from windows of clips")
+    if images:
+        tokens_per_clip(one_frame(config))
 
 
 def check_schedule(config: ConfigDict) -> None:
@@ -286,11 +268,17 @@ def _tuples(value):
 def budget(config: ConfigDict) -> Budget:
     """What the run costs, from the config alone; nothing is compiled."""
     validate(config, here=False)
-    width, depth = (config.model.width, config.model.depth) if config.stage == "dit" else (
+    counts, dit = param_counts(config), config.stage == "dit"
+    width, depth = (config.model.width, config.model.depth) if dit else (
         max(config.vae.decoder), len(config.vae.decoder))
+    states, text = config.text.length // config.text.pool, config.text
+    images = images_per_clip(config)
+    share = tokens_per_clip(one_frame(config)) / tokens_per_clip(config) if images else 0.0
     return Budget.make(
-        param_counts(config), forward_flops(config), tokens=tokens_per_clip(config), clips=config.train.clips,
+        counts, forward_flops(config), tokens=tokens_per_clip(config), clips=config.train.clips,
         batch=config.train.batch, width=width, depth=depth, mesh=dict(config.mesh), dtype=config.dtype,
         remat=config.model.remat, mlp_ratio=config.model.mlp_ratio, heads=config.model.heads,
-        text_tokens=config.text.length // config.text.pool if config.stage == "dit" else 0,
+        text_tokens=states if dit else 0, single=counts["n_core"] if dit and config.optimizer.muon else 0,
+        images=images, image_share=share,
+        text=text_elements(states, text.length, text.width, text.depth, text.heads) if dit else 0,
     )

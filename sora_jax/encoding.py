@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from einops import rearrange
 
-from sora_jax import build, collate, disk, pipeline, registry, report
+from sora_jax import build, collate, disk, pipeline, registry, report, sources
 from sora_jax.datasets import latents
 from sora_jax.types import InputError
 
@@ -35,7 +35,7 @@ def encode(config, vae, meta: dict, split: str, count: int, options: Options) ->
     registry.load("models", coder.vae.name).latent_shape(
         build.vae_config(coder), config.data.frames, config.data.height, config.data.width)
     aside = config.data.quarantine or f"{options.out}/quarantine-{split}.jsonl"
-    source = build.dataset(config, split=split, quarantine=aside)
+    source = sources.dataset(config, split=split, quarantine=aside)
     if not count and len(source) > 10**7:
         raise InputError(f"split {split} has {len(source)} clips; say how many with --clips")
     count = min(count or len(source), len(source))

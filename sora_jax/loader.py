@@ -5,6 +5,7 @@ Batch k is a pure function of (seed, k): position p = k * batch + row of an endl
 rows its own devices hold. Enters: `len(source)` and `source[i]`, or `source.batch(indices)`. Leaves: `Batch`.
 """
 import collections
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -103,3 +104,10 @@ class Loader:
                     yield ready
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+
+def together(loaders: Sequence[Loader], start: int) -> Iterator[Any]:
+    """What each loader gives from batch `start` on: one batch if there is one loader, else a tuple of them."""
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(contextlib.closing(each.iterate(start))) for each in loaders]
+        yield from streams[0] if len(streams) == 1 else zip(*streams, strict=True)

@@ -8,7 +8,7 @@ import pytest
 
 from configs import ladder
 from sora_jax import build, weights
-from sora_jax.scaling import records
+from sora_jax.scaling import identity, records
 
 ROOT = Path(__file__).resolve().parents[1]
 ARGUMENTS = {"dit": tuple(ladder.SIZES), "smoke": ("vae", "dit")}
@@ -52,25 +52,25 @@ def test_a_config_survives_json(name):
     config = CONFIGS[name]
     again = build.from_json(build.to_json(config))
     assert again.to_dict() == config.to_dict() and build.to_json(again) == build.to_json(config)
-    assert records.run_id(again.to_dict()) == records.run_id(config.to_dict())
+    assert identity.run_id(again.to_dict()) == identity.run_id(config.to_dict())
     assert build.graph(again)[1] == build.graph(config)[1]
 
 
 @pytest.mark.parametrize("name, runs", list(sweeps()))
 def test_the_runs_of_an_experiment_are_different_and_the_same_each_time(name, runs):
-    names, ids = [config.name for config in runs], [records.run_id(config.to_dict()) for config in runs]
+    names, ids = [config.name for config in runs], [identity.run_id(config.to_dict()) for config in runs]
     assert runs and len(set(names)) == len(set(ids)) == len(runs)
     again = importlib.import_module(f"experiments.{name}.sweep").runs()
     assert [config.to_dict() for config in again] == [config.to_dict() for config in runs]
 
 
 def test_a_run_is_named_by_its_fields():
-    made = {name: records.run_id(config.to_dict()) for name, config in files()}
+    made = {name: identity.run_id(config.to_dict()) for name, config in files()}
     assert len(set(made.values())) == len(made)
     config, other = CONFIGS["dit:w64d4"], CONFIGS["dit:w64d4"].copy_and_resolve_references()
     other.unlock()
     other.seed = 1
-    assert records.run_id(other.to_dict()) != records.run_id(config.to_dict())
+    assert identity.run_id(other.to_dict()) != identity.run_id(config.to_dict())
 
 
 def test_the_ladder_is_a_ladder():
@@ -100,7 +100,7 @@ def published():
         configs = dict(sweeps())[table.parent.name]
         headers = [weights.load_weights(path)[1] for path in table.parent.rglob("*.safetensors")]
         configs += [build.from_json(json.dumps(header["config"])) for header in headers]
-        known = {records.run_id(config.to_dict()): config for config in configs}
+        known = {identity.run_id(config.to_dict()): config for config in configs}
         yield table.parent.name, known, records.read(table)
 
 

@@ -21,8 +21,8 @@ BANNED_SUFFIXES = ("Manager", "Handler", "Wrapper", "Helper")
 READS_CONFIGS = {"sora_jax/build.py", "sora_jax/pipeline.py"}
 A_TABLE = {"configs/base.py": "get_config"}  # every field with its default: a list, not a procedure
 
-ASSEMBLED = ("types registry mesh disk page video video.* loader weights report collate generate build checkpoint "
-             "pipeline encoding judge scaling.* train.* datasets.* evals.*")
+ASSEMBLED = ("types registry mesh disk page video video.* loader weights report collate generate build sources "
+             "checkpoint lease sweeping board measure pipeline encoding judge scaling.* train.* datasets.* evals.*")
 
 # A file (the first pattern that fits) may import these files of ours, and no others.
 LAYERS = {
@@ -38,6 +38,9 @@ LAYERS = {
     "sora_jax.mesh": "types nn.axes",
     "sora_jax.disk": "types",
     "sora_jax.page": "types disk",
+    "sora_jax.lease": "types disk",
+    "sora_jax.sweeping": "types lease disk",
+    "sora_jax.board": "types lease page",
     # 2 shelves: never one another
     "sora_jax.models.*": "types nn.*",
     "sora_jax.objectives.*": "types diffusion.*",

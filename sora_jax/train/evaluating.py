@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from sora_jax import build, video
+from sora_jax import build, sources, video
 from sora_jax.evals import loss, reconstruction
 from sora_jax.train.state import TrainState
 
@@ -20,7 +20,7 @@ class Evaluation:
 
     def __init__(self, config: ConfigDict, graph: nnx.GraphDef):
         self.config, self.graph = config, graph
-        self.held = build.validation(config)
+        self.held = sources.validation(config)
         if config.stage == "vae":
             self.reconstruct = jax.jit(lambda params, x: _reconstruct(nnx.merge(graph, nnx.State(params)), x))
         else:

@@ -5,6 +5,7 @@ that was killed goes on from its last checkpoint and ends in the same bits. Chor
 """
 import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +13,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from sora_jax import build, checkpoint, disk, loader, report
-from sora_jax.train import optimizer, recording, state, step
+from sora_jax import build, checkpoint, disk, loader, report, sources
+from sora_jax.train import optimizer, recording, state
 from sora_jax.train.evaluating import Evaluation
+from sora_jax.train.program import program
+from sora_jax.types import InputError
 
 
 class Stop(NamedTuple):
@@ -30,32 +33,58 @@ def stops(steps: int, cooldown: float, branches: tuple[float, ...]) -> list[Stop
     return [Stop(optimizer.cooling(end, cooldown), end) for end in ends]
 
 
+def starting(config: ConfigDict, origin: dict) -> tuple[dict, dict] | None:
+    """(weights, header) that `train.start` names, None if it names none. Raises ConfigError, InputError if they are of
+    another model or of latents of another autoencoder."""
+    path = config.train.get("start", "")
+    if not path:
+        return None
+    opened = checkpoint.load_for_inspection(path)
+    build.model(config, opened.params)
+    if opened.meta.get("vae_hash") != origin.get("vae_hash"):
+        raise InputError(f"train.start={path} was trained on latents of autoencoder {opened.meta.get('vae_hash')}, "
+                         f"data.path holds those of {origin.get('vae_hash')}; encode with its own autoencoder")
+    return opened.params, opened.meta
+
+
+def image_source(config: ConfigDict, origin: dict):
+    """The one-frame clips of a run. Raises InputError if another autoencoder made their latents."""
+    source = sources.image_source(config)
+    if source.meta["vae_hash"] != origin["vae_hash"]:
+        raise InputError(f"data.images={config.data.images} holds latents of autoencoder {source.meta['vae_hash']}, "
+                         f"data.path those of {origin['vae_hash']}; encode both with one")
+    return source
+
+
 class Job:
     """What a run is made of, built from a valid config before anything compiles."""
 
-    def __init__(self, config: ConfigDict, folder: Path):
-        self.config, self.folder, self.commit = config, folder, recording.commit()
+    def __init__(self, config: ConfigDict, folder: Path, fence: Callable[[], None] = lambda: None):
+        self.config, self.folder, self.fence, self.commit = config, folder, fence, recording.commit()
         self.steps = build.steps(config)
         self.mesh = build.mesh(config)
-        self.source, self.collate = build.training_source(config)
+        self.source, self.collate = sources.training_source(config)
         self.origin = {"vae_hash": self.source.meta["vae_hash"]} if config.stage == "dit" else {}
+        self.begin = starting(config, self.origin)
         self.writer = report.Writer(folder)
-        self.graph, shapes = state.split(lambda: build.make(config, config.seed))
-        rule = config.optimizer
-        self.tx = optimizer.adamw(
-            beta1=rule.beta1, beta2=rule.beta2, eps=rule.eps, weight_decay=rule.weight_decay, clip=rule.clip,
-            decayed=optimizer.matrices(shapes), muon=rule.muon, hidden=optimizer.hidden(shapes),
-        )
-        self.shardings = state.shardings(shapes, self.tx, self.mesh)
-        self.update = step.compiled(
-            self.shardings, self.mesh, graph=self.graph, objective=build.objective(config), tx=self.tx,
-            ema=build.ema(config), seed=config.seed,
-        )
-        self.loader = loader.Loader(
-            self.source, batch=config.train.batch, seed=config.seed, mesh=self.mesh, collate=self.collate
-        )
+        self.graph, self.tx, self.shardings, self.update = program(config, self.mesh)
+        self.loaders = [self.load(self.source, config.train.batch)]
+        if images := build.images_per_clip(config):
+            self.loaders.append(self.load(image_source(config, self.origin), images * config.train.batch))
         self.evaluation = Evaluation(config, self.graph)
         self.seconds = 0.0
+
+    def load(self, source, batch: int) -> loader.Loader:
+        """Batches of a source in the order of the run's seed."""
+        return loader.Loader(source, batch=batch, seed=self.config.seed, mesh=self.mesh, collate=self.collate)
+
+    def first(self) -> state.TrainState:
+        """The state before the first update: the seed's weights, or those that the run begins from."""
+        fresh = state.initial(self.make, self.tx, self.mesh)
+        if self.begin is None:
+            return fresh
+        params = jax.device_put(self.begin[0], self.shardings.params)
+        return fresh._replace(params=params, ema=jax.tree.map(jnp.copy, params))
 
     def make(self):
         """The model with the seed's fresh weights."""
@@ -79,7 +108,7 @@ class Job:
                 if point is not None:
                     current, self.seconds = point.state, point.meta["seconds"]
                 elif current is None:
-                    current = state.initial(self.make, self.tx, self.mesh)
+                    current = self.first()
             begin = int(current.step)
             if begin < until:
                 self.writer.resume(begin, name)
@@ -90,7 +119,7 @@ class Job:
         """The loop itself. Scalars of an update are fetched after the next one is dispatched; before a save the rows up
         to it are on disk, so a run that is killed and resumed reports every update once."""
         pending, started, label = None, time.perf_counter() - self.seconds, f"{self.config.name} {name}"
-        batches = contextlib.closing(self.loader.iterate(begin))
+        batches = contextlib.closing(loader.together(self.loaders, begin))
         with report.progress(until, label, initial=begin) as bar, batches as data:
             for k in range(begin, until):
                 current, scalars = self.update(current, next(data), jnp.float32(rate(k)))
@@ -105,6 +134,7 @@ class Job:
                     pending = None
                     self.writer.flush()
                     self.seconds = time.perf_counter() - started
+                    self.fence()
                     saves.save(k + 1, current, {"seconds": self.seconds, **self.origin})
         return current
 
@@ -120,14 +150,21 @@ class Job:
             bar.set(loss=values["loss"])
 
 
-def run(config: ConfigDict, folder: str | Path) -> list[dict]:
-    """Train `config` in `folder`; returns its records, one per annealed point. Raises ConfigError, InputError."""
+def finished(config: ConfigDict, folder: str | Path) -> bool:
+    """Whether every annealed point of the run is recorded in its folder."""
+    planned = stops(build.steps(config), config.optimizer.cooldown, config.train.branches)
+    return recording.finished(Path(folder), config, [stop.end for stop in planned])
+
+
+def run(config: ConfigDict, folder: str | Path, fence: Callable[[], None] = lambda: None) -> list[dict]:
+    """Train `config` in `folder`; returns its records, one per annealed point. `fence` is asked before every save and
+    record, and raises if the run is not ours any more. Raises ConfigError, InputError."""
     folder = Path(folder).absolute()
     build.validate(config)
     planned = stops(build.steps(config), config.optimizer.cooldown, config.train.branches)
     with disk.hold(folder):
-        if not all(recording.done(folder, config, stop.end) for stop in planned):
-            job = Job(config, folder)
+        if not finished(config, folder):
+            job = Job(config, folder, fence)
             recording.describe(config, folder)
             train(job, planned)
         return recording.records(folder)

@@ -97,6 +97,12 @@ def adamw(*, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_
     )
 
 
+def of(rule: Any, params: nnx.State) -> optax.GradientTransformation:
+    """The transformation that the fields of `config.optimizer` describe, for a model with these weights."""
+    return adamw(beta1=rule.beta1, beta2=rule.beta2, eps=rule.eps, weight_decay=rule.weight_decay, clip=rule.clip,
+                 decayed=matrices(params), muon=rule.muon, hidden=hidden(params))
+
+
 def orthogonal(rate: float) -> optax.GradientTransformation:
     """Muon's direction for kernels `layers in out`, one layer at a time, times `rate`."""
     def axes(params):

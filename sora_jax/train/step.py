@@ -12,10 +12,10 @@ from sora_jax.train.state import TrainState
 from sora_jax.types import Batch, Scalars
 
 
-def train_step(state: TrainState, batch: Batch, rate: Float[Array, ""], *, graph, objective, tx, ema,
-               seed) -> tuple[TrainState, Scalars]:
-    """One update at learning rate `rate`. Pure: randomness is a function of (seed, step), so a resumed run is the
-    same run."""
+def train_step(state: TrainState, batch: Batch | tuple[Batch, ...], rate: Float[Array, ""], *, graph, objective, tx,
+               ema, seed) -> tuple[TrainState, Scalars]:
+    """One update at learning rate `rate` on the batch, or batches, that `objective` takes. Pure: randomness is a
+    function of (seed, step), so a resumed run is the same run."""
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def loss_fn(params):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DOORS = sorted(path.stem for path in (ROOT / "launch").glob("*.py") if path.stem not in ("__init__", "door"))
+DOORS = sorted(path.stem for path in (ROOT / "launch").glob("*.py") if "\n    door.main(run)" in path.read_text())
 HELP, REFUSAL = 1.5, 12  # processor seconds; on an idle machine help takes a third of one, a refusal two
 SMOKE = "--config=configs/smoke.py:vae"
 EXPERIMENT = "--experiment=001_first_curve"
@@ -24,6 +24,9 @@ BAD = {
                       "launch.encode"),
     "plan-patch": (["plan", "--config=configs/dit.py:w32d2", "--config.model.patch=(1,3,3)"], "model.patch=(1, 3, 3)"),
     "plan-field": (["plan", "--config=configs/dit.py", "--config.modle.width=3"], "--config.model.width?"),
+    "board-name": (["board", "--experiment=999"], "no such experiment; there are 000_autoencoder"),
+    "fit-column": (["fit", "--points=experiments/001_first_curve/runs.jsonl", "--params=n_cor", "--data=clips",
+                    "--loss=val_loss", "--out={tmp}/fit"], "did you mean 'n_core'?"),
     "sample-run": (["sample", "--run={tmp}/no", "--prompt=a circle", "--out={tmp}/out.mp4"], "no such file or folder"),
     "sample-empty": (["sample", "--run={run}", "--prompt=", "--out={tmp}/out.mp4"], "--prompt is empty"),
     "sample-nothing": (["sample"], "--prompt is required"),

@@ -25,7 +25,7 @@ def trained(tmp_path_factory):
         job = loop.Job(config, folder / "run")
         current, losses = state.initial(job.make, job.tx, job.mesh), []
         for k in range(UPDATES):
-            current, scalars = job.update(current, job.loader.batch(k), jax.numpy.float32(job.rate(None)(k)))
+            current, scalars = job.update(current, job.loaders[0].batch(k), jax.numpy.float32(job.rate(None)(k)))
             losses.append(float(scalars["loss"]))
         job.writer.close()
         layout = jax.tree.map(lambda leaf: leaf.sharding.spec, current.params)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import smoke
-from sora_jax import build, checkpoint, disk, pipeline, report
+from sora_jax import build, checkpoint, disk, lease, pipeline, report, sources
 from sora_jax.scaling import records as ledger
 from sora_jax.train import evaluating, loop
 from sora_jax.types import InputError
@@ -44,7 +44,8 @@ def test_every_annealed_point_has_a_whole_record(finished):
     assert found == ledger.read(folder / "records.jsonl") and found == [ledger.validate(record) for record in found]
     counts, forward = build.param_counts(config), sum(build.forward_flops(config).values())
     for record in found:
-        assert all(record[name] is not None for name in ledger.FIELDS if name not in ("branch_of", "val_loss_se"))
+        absent = ("branch_of", "val_loss_se", "started_from")
+        assert all(record[name] is not None for name in ledger.FIELDS if name not in absent)
         assert record["clips"] == 8 * record["steps"] and record["flops"] == 3 * forward * record["clips"]
         assert record["tokens"] == record["clips"] * record["tokens_per_clip"]
         assert record["latent_elements"] == 4 * record["tokens"] * (1 if config.stage == "vae" else 4)
@@ -91,7 +92,7 @@ def test_the_latents_of_an_autoencoder_leave_it_scaled(finished):
     config, folder, _ = finished
     run = checkpoint.load_for_inspection(folder)
     assert np.abs(run.model.std[...] - 1).min() > 1e-4, "the statistics were never measured"
-    z = np.asarray(pipeline.encode(run.model, build.whole_clips(config)))
+    z = np.asarray(pipeline.encode(run.model, sources.whole_clips(config)))
     np.testing.assert_allclose(z.mean((0, 1, 2, 3)), 0, atol=SCALED)
     np.testing.assert_allclose(z.std((0, 1, 2, 3)), 1, atol=SCALED)
 
@@ -131,3 +132,20 @@ def test_one_writer_at_a_time(cache, tmp_path):
         loop.run(config, tmp_path / "run")
     assert re.search(rf"process {os.getpid()} on", str(caught.value))
     assert os.listdir(tmp_path / "run") == ["run.lock"]
+
+
+def test_a_run_that_was_taken_over_writes_nothing_more(cache, tmp_path):
+    """The fence is asked before every save and record; whoever holds the run next goes on from what was saved."""
+    asked = []
+
+    def fence():
+        asked.append(len(list(tmp_path.glob("checkpoints/[0-9]*"))))
+        if len(asked) == 4:
+            raise lease.Fenced("overtaken")
+
+    config = config_of("dit", cache)
+    with pytest.raises(lease.Fenced):
+        loop.run(config, tmp_path, fence)
+    assert not (tmp_path / "records.jsonl").exists() and not loop.finished(config, tmp_path)
+    assert [record["steps"] for record in loop.run(config, tmp_path)] == [STEPS // 2, STEPS]
+    assert loop.finished(config, tmp_path)

@@ -1,0 +1,69 @@
+"""What a run reads: its clips or latents, its one-frame clips, and the held-out set, checked against the config."""
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sora_jax import build, collate, registry
+from sora_jax.types import ConfigError
+
+
+def dataset(config: ConfigDict, **changes: Any):
+    """The source that `config.data` describes; `changes` replace fields of the dataset's config (split, size …)."""
+    if config.data.name == "latents":
+        changes["path"] = str(Path(config.data.path) / changes.get("split", config.data.split))
+    module = registry.load("datasets", config.data.name)
+    fields = {field.name for field in dataclasses.fields(module.Config)}
+    data = {k: v for k, v in {**config.data, **changes}.items() if k in fields and v != ""}
+    return module.source(build.section({"data": data}, "data", module.Config))
+
+
+def validation(config: ConfigDict):
+    """The held-out set: uint8 clips for the autoencoder, one Batch of cached latents for the transformer."""
+    count = config.eval.clips
+    if config.stage == "vae":
+        source = dataset(config, split="val")
+        return collate.draw(source, range(min(count, len(source))))[0]
+    source = dataset(config, split="val")
+    if len(source) < count:
+        raise ConfigError(f"eval.clips={count} but {config.data.path}/val holds {len(source)}; encode more or ask less")
+    return collate.latents([source[i] for i in range(count)])
+
+
+def whole_clips(config: ConfigDict):
+    """uint8 training clips, uncropped, as many as are evaluated: what latent statistics are measured on."""
+    source = dataset(config)
+    return collate.draw(source, range(min(config.eval.clips, len(source))))[0]
+
+
+def training_source(config: ConfigDict):
+    """(source, collate) of the run: windows of pixels for the autoencoder, cached latents for the transformer."""
+    source = dataset(config)
+    if config.stage != "vae":
+        check_latents(config, source)
+        return source, collate.latents
+    if config.data.crop:
+        source = collate.Windows(source, config.data.crop_frames or config.data.frames, config.data.crop)
+    return source, collate.pixels
+
+
+def image_source(config: ConfigDict):
+    """Cached latents of one-frame clips, trained on beside the clips. ConfigError, InputError if they do not fit."""
+    source = dataset(build.one_frame(config))
+    check_latents(build.one_frame(config), source)
+    return source
+
+
+def check_latents(config: ConfigDict, source) -> None:
+    """ConfigError if the cached latents are of other clips or captions than the config describes."""
+    found, want = source.meta, build.latent_shape(config)
+    if tuple(found["shape"]) != want:
+        raise ConfigError(f"the latents in {config.data.path} are {tuple(found['shape'])}, but data.frames, data.height"
+                          f", data.width and vae make {want}; set them to what was encoded, or encode again")
+    if found.get("fps", config.data.fps) != config.data.fps:
+        raise ConfigError(f"data.fps={config.data.fps:g}, but the latents in {config.data.path} are of clips at "
+                          f"{found['fps']:g}; set it to that, or encode again")
+    if found["length"] != config.text.length:
+        raise ConfigError(f"text.length={config.text.length}, but the captions in {config.data.path} have "
+                          f"{found['length']} bytes; set it to that, or encode again")
