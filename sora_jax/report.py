@@ -66,12 +66,13 @@ class Writer(contextlib.AbstractContextManager):
             self._events.clear()
 
     def write_scalars(self, step: int, scalars: dict[str, Any], prefix: str = "") -> None:
-        """One row: the step and each scalar under `prefix` + its name."""
+        """One row: the step, the time (seconds since 1970), and each scalar under `prefix` + its name."""
         if not self.active:
             return
         values = {name: float(value) for name, value in scalars.items()}
         self._file = self._file or open(self.folder / METRICS, "a")  # noqa: SIM115
-        self._file.write(json.dumps({"step": int(step), **{prefix + name: v for name, v in values.items()}}) + "\n")
+        row = {"step": int(step), "time": round(time.time(), 1), **{prefix + name: v for name, v in values.items()}}
+        self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         events = self._writer(prefix.partition("/")[0] if "/" in prefix else "")
         for name, value in values.items():
