@@ -14,6 +14,7 @@ from sora_jax.types import Clip, ConfigError, Truth
 from sora_jax.worlds import palette, sampling
 from sora_jax.worlds.caption import LANGUAGES, STYLES
 from sora_jax.worlds.clips import Stream
+from sora_jax.worlds.families import COUNTS
 from sora_jax.worlds.render import WHOLE
 
 
@@ -31,6 +32,7 @@ class Config:
     split: str = "train"
     language: str = "en"
     caption: str = "short"
+    counts: tuple[int, ...] = COUNTS  # objects of a composition, each number as likely
     size: int = 10**9
     seconds: float = 2.0
 
@@ -45,6 +47,8 @@ def _check(config: Config) -> None:
     for name in ("frames", "height", "width", "fps", "size", "seconds"):
         if getattr(config, name) <= 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be positive")
+    if not config.counts or any(count not in (1, 2, 3) for count in config.counts):
+        raise ConfigError(f"counts={config.counts} must be one or more of 1, 2 and 3")
     if config.seed < 0:
         raise ConfigError(f"seed={config.seed} must not be negative")
 
@@ -67,6 +71,7 @@ class Physics:
             config.seconds,
             config.language,
             config.caption,
+            counts=tuple(config.counts),
         )
 
     def __len__(self) -> int:

@@ -51,7 +51,7 @@ def _world(draw: Draw, family: str, kinds, radius, cells, velocity, **rest) -> W
 
 def composition(draw: Draw) -> World:
     """One to three objects, alike or different, still or drifting; two different ones stand in a named relation."""
-    count, axis = draw.pick((1, 2, 2, 3)), draw.pick((0, 1))
+    count, axis = draw.pick(draw.counts), draw.pick((0, 1))
     alike = count > 1 and draw.rng.random() < 0.3
     kinds = draw.kinds(1) * count if alike else draw.kinds(count)
     radius = [draw.size() for _ in range(count)]

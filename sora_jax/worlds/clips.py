@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from sora_jax.types import Truth
 from sora_jax.worlds import sampling
 from sora_jax.worlds.caption import LANGUAGES, STYLES, caption, withheld
+from sora_jax.worlds.families import COUNTS
 from sora_jax.worlds.render import WHOLE, render
 
 SCREENED = ("train", "val")
@@ -30,12 +31,13 @@ class Stream:
     language: str
     style: str
     name: str = ""  # the index stream; the split's own by default
+    counts: tuple[int, ...] = COUNTS
 
     def scene(self, index: int, attempt: int = 0) -> tuple[Truth, np.random.Generator]:
         """Truth of world `index`, and its generator for the words that follow."""
         rng = sampling.stream(self.seed, self.name or self.split, index, attempt)
         world = sampling.draw_world(
-            rng, self.split, self.names, self.cumulative, aspect=self.aspect, seconds=self.seconds
+            rng, self.split, self.names, self.cumulative, aspect=self.aspect, seconds=self.seconds, counts=self.counts
         )
         return sampling.truth(world, sampling.times(world, self.frames, self.fps, rng), self.split), rng
 

@@ -13,6 +13,7 @@ from sora_jax.worlds import palette
 from sora_jax.worlds.motion import Path, simulate
 
 MARGIN = 0.01
+COUNTS = (1, 2, 2, 3)
 HIDDEN = 0.025  # heights by which a slab reaches past the object on each side: a sixth of a second out of sight
 
 
@@ -34,7 +35,8 @@ class World(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """Where a family takes its numbers from: a generator, the ranges of the split and the allowed (colour, shape)."""
+    """Where a family takes its numbers from: a generator, the ranges of the split, the allowed (colour, shape), and the
+    numbers of objects of a composition, each as likely as the next."""
 
     rng: np.random.Generator
     speeds: tuple[tuple[float, float], ...]
@@ -42,6 +44,7 @@ class Draw(NamedTuple):
     pairs: tuple[tuple[int, int], ...]
     aspect: float
     seconds: float
+    counts: tuple[int, ...] = COUNTS
 
     def uniform(self, low: float, high: float) -> float:
         return low + (high - low) * self.rng.random()

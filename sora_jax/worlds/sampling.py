@@ -9,7 +9,7 @@ import numpy as np
 from sora_jax.types import ConfigError, Truth
 from sora_jax.worlds import palette
 from sora_jax.worlds.arrangements import composition, pan
-from sora_jax.worlds.families import Draw, World, bounce, collision, occluder, parabola, uniform
+from sora_jax.worlds.families import COUNTS, Draw, World, bounce, collision, occluder, parabola, uniform
 from sora_jax.worlds.motion import evaluate
 from sora_jax.worlds.render import Scene
 
@@ -24,13 +24,14 @@ def stream(seed: int, name: str, index: int, attempt: int = 0) -> np.random.Gene
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-def draw_world(rng, split: str, families, cumulative, *, aspect: float = 1.0, seconds: float = 2.0) -> World:
+def draw_world(rng, split: str, families, cumulative, *, aspect: float = 1.0, seconds: float = 2.0,
+               counts=COUNTS) -> World:
     """One world from the split's ranges; `families` are names, `cumulative` their cumulative probabilities."""
     speeds = palette.SPEED_OOD if split == "ood_speed" else palette.SPEED
     radii = palette.RADIUS_OOD if split == "ood_radius" else palette.RADIUS
     pairs = palette.HELD if split == "held_pair" else palette.TRAINED
     family = families[min(int(np.searchsorted(cumulative, rng.random(), side="right")), len(families) - 1)]
-    return FAMILIES[family](Draw(rng, speeds, radii, pairs, aspect, seconds))
+    return FAMILIES[family](Draw(rng, speeds, radii, pairs, aspect, seconds, counts))
 
 
 def family_table(families, weights, split: str):
