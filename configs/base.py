@@ -19,11 +19,13 @@ def get_config() -> ConfigDict:
     data.manifest = ""  # videos: CSV, JSONL or Parquet; empty: sidecar .txt files
     data.fit = "center"  # videos: "center" crop, or "native" size
     data.quarantine = ""  # videos: where what cannot be read is listed; empty: runs/quarantine.jsonl
+    data.images = ""  # latents of one-frame clips to train on beside the others, one folder per split; see train.images
     data.vae_hash = ""  # latents: the autoencoder they must come from; empty: any
     data.split = "train"
     data.frames, data.height, data.width, data.fps = 17, 64, 64, 8.0
     data.families = ("uniform", "bounce", "collision", "parabola", "occluder", "composition", "pan")
     data.weights = (4.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0)
+    data.counts = (1, 2, 2, 3)  # objects of a composition, each number as likely as the next
     data.language = "en"  # "en", "zh" or "both"
     data.caption = "short"  # "short", "dense" or "both"
     data.crop = 0  # VAE training: side of a random window, 0 = whole frames
@@ -80,12 +82,15 @@ def get_config() -> ConfigDict:
 
     config.train = train = ConfigDict()
     train.clips, train.batch = 32_000, 32
+    train.images = 0  # one-frame clips beside each clip, from data.images
+    train.start = ""  # weights to begin from: a run folder or a weights file; empty: the seed's
     train.log, train.evaluate, train.save = 0.005, 0.1, 0.1  # every such fraction of the run
     train.branches = ()  # stop points, as fractions of the run, that get a cooldown branch of their own
 
     config.eval = evaluation = ConfigDict()
     evaluation.clips, evaluation.times = 256, 8
     evaluation.seed = 1234
+    evaluation.velocity = 0  # clips of uniform motion, in and out of distribution, that annealed weights go on from
 
     config.mesh = mesh = ConfigDict()
     mesh.data, mesh.fsdp, mesh.tensor, mesh.sequence = 1, 1, 1, 1

@@ -1,8 +1,8 @@
 """The size table of the diffusion transformer and the rules along it.
 
 Small rows: a ladder for 80 tokens a clip, trained with Muon at one rate for every width, chosen at width 96. S/B/L/XL
-are the shapes of Peebles & Xie 2023 (arXiv 2212.09748, table 1), rates not tuned. Every run of a sweep starts from one
-of these rows.
+are the shapes of Peebles & Xie 2023 (arXiv 2212.09748, table 1), here with up to 0.75 B parameters; 3B has 3.0 B. Their
+rates are not tuned. Every run of a sweep starts from one of these rows.
 """
 from typing import NamedTuple
 
@@ -23,15 +23,19 @@ SIZES = {
     "w32d2": Size(32, 2, 2),
     "w48d3": Size(48, 3, 3),
     "w64d4": Size(64, 4, 4),
+    "w80d3": Size(80, 3, 4),
     "w64d6": Size(64, 6, 4),
     "w80d4": Size(80, 4, 4),
+    "w96d3": Size(96, 3, 4),
     "w96d4": Size(96, 4, 4),
     "w80d6": Size(80, 6, 4),
     "w96d5": Size(96, 5, 4),
     "w112d4": Size(112, 4, 4),
     "w96d6": Size(96, 6, 4),
+    "w112d5": Size(112, 5, 4),
     "w128d4": Size(128, 4, 4),
     "w112d6": Size(112, 6, 4),
+    "w128d5": Size(128, 5, 4),
     "w128d6": Size(128, 6, 4),
     "w144d6": Size(144, 6, 4),
     "w160d6": Size(160, 6, 4),
@@ -41,6 +45,7 @@ SIZES = {
     "B": Size(768, 12, 12, 3e-4, 0.0),
     "L": Size(1024, 24, 16, 2e-4, 0.0),
     "XL": Size(1152, 28, 16, 1e-4, 0.0),
+    "3B": Size(2304, 28, 24, 5e-5, 0.0),
 }
 
 

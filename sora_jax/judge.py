@@ -15,6 +15,7 @@ from sora_jax.types import Truth
 from sora_jax.worlds.prompts import Prompt, prompts
 
 GIVEN = 2  # latent frames
+MOTIONS = {"id": "val", "ood_speed": "ood_speed", "ood_radius": "ood_radius"}  # splits of the worlds
 
 
 def unseen(count: int, families: Sequence[str], pipe: Pipeline) -> list[Prompt]:
@@ -52,16 +53,40 @@ def later(truth: Truth, start: int) -> Truth:
 def velocity(pipe: Pipeline, clips: int, **options: Any) -> dict[str, dict]:
     """Velocity error of the frames that follow a given beginning, and the two floors: true pixels, and their
     reconstruction. Heights per second, held-out uniform motion."""
-    data = pipe.config.data
-    source = worlds.source(worlds.Config(
-        frames=data.frames, height=data.height, width=data.width, fps=data.fps, families=("uniform",), split="val"))
-    videos, captions, truths = source.batch(range(clips))
-    frames = pipe.latent_shape(*videos.shape[1:4])[0]
-    drawn = pipe.sample(captions, known=np.arange(frames) < GIVEN, clips=videos, size=videos.shape[1:4], **options)
+    videos, captions, truths = moving(pipe, clips, "val")
     back = np.concatenate([decode(pipe.vae, encode(pipe.vae, videos[i : i + 16])) for i in range(0, clips, 16)])
+    shown = {"parser_floor": videos, "vae_floor": back, "model": gone_on(pipe, videos, captions, **options)}
+    return {name: after(pipe, films, truths) for name, films in shown.items()}
+
+
+def motion(pipe: Pipeline, clips: int, **options: Any) -> dict[str, float]:
+    """The model's velocity error in and out of distribution (Kang et al. 2024, arXiv 2411.02385): speeds or sizes that
+    no training clip has. For each split the mean, its standard error, and the share of clips that lost their object."""
+    found = {}
+    for name, split in MOTIONS.items():
+        videos, captions, truths = moving(pipe, clips, split)
+        error = after(pipe, gone_on(pipe, videos, captions, **options), truths)
+        found |= {f"velocity_{name}": error["mean"], f"velocity_{name}_se": error["se"],
+                  f"velocity_{name}_lost": error["lost"] / clips}
+    return found
+
+
+def moving(pipe: Pipeline, clips: int, split: str) -> tuple[np.ndarray, list[str], list[Truth]]:
+    """Clips of uniform motion of a split, as large as the model's own, with captions and truths."""
+    data = pipe.config.data
+    return worlds.source(worlds.Config(
+        frames=data.frames, height=data.height, width=data.width, fps=data.fps, families=("uniform",), split=split
+    )).batch(range(clips))
+
+
+def gone_on(pipe: Pipeline, videos: np.ndarray, captions: Sequence[str], **options: Any) -> np.ndarray:
+    """What the model makes of the beginnings of these clips."""
+    frames = pipe.latent_shape(*videos.shape[1:4])[0]
+    return pipe.sample(captions, known=np.arange(frames) < GIVEN, clips=videos, size=videos.shape[1:4], **options)
+
+
+def after(pipe: Pipeline, shown: np.ndarray, truths: Sequence[Truth]) -> dict[str, float]:
+    """Velocity error of the frames after the given ones."""
+    data, frames = pipe.config.data, pipe.latent_shape(*shown.shape[1:4])[0]
     start = (GIVEN - 1) * ((data.frames - 1) // max(frames - 1, 1))
-    rest = [later(truth, start) for truth in truths]
-    return {
-        name: physics.velocity(shown[:, start:], rest, data.fps)
-        for name, shown in (("parser_floor", videos), ("vae_floor", back), ("model", drawn))
-    }
+    return physics.velocity(shown[:, start:], [later(truth, start) for truth in truths], data.fps)

@@ -1,18 +1,21 @@
 """What a run leaves behind: its config, one record per annealed point, EMA weights, and pictures of what it learned."""
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 import jax
 import numpy as np
+from flax import nnx
 from ml_collections import ConfigDict
 
-from sora_jax import build, disk, video, weights
-from sora_jax.scaling import figure
+from sora_jax import build, disk, judge, pipeline, sources, video, weights
+from sora_jax.scaling import figure, identity
 from sora_jax.scaling import records as ledger
 from sora_jax.train import evaluating
 from sora_jax.train.state import TrainState
@@ -40,13 +43,18 @@ def _flat(tree: dict, prefix: str = "") -> dict:
 
 def name_of(config: ConfigDict, end: int) -> str:
     """The id of the record of the annealed point at update `end`."""
-    return f"{ledger.run_id(config.to_dict())}-{end}"
+    return f"{identity.run_id(config.to_dict())}-{end}"
 
 
 def records(folder: Path) -> list[dict]:
     """The records written so far."""
     path = folder / RECORDS
     return ledger.read(path) if path.exists() else []
+
+
+def finished(folder: Path, config: ConfigDict, ends: Sequence[int]) -> bool:
+    """Whether every annealed point of the run is recorded."""
+    return all(done(folder, config, end) for end in ends)
 
 
 def done(folder: Path, config: ConfigDict, end: int) -> bool:
@@ -76,9 +84,10 @@ def finish(job, state: TrainState, stop) -> dict:
     config, last = job.config, stop.end == job.steps
     ema = state.ema
     if config.stage == "vae":
-        ema = evaluating.with_statistics(ema, *evaluating.statistics(job.graph, ema, build.whole_clips(config)))
-    measured = job.evaluation.measure(ema)
+        ema = evaluating.with_statistics(ema, *evaluating.statistics(job.graph, ema, sources.whole_clips(config)))
+    measured = job.evaluation.measure(ema) | motion(job, ema)
     record = compose(job, stop, measured, job.evaluation.measure(state.params)["val_loss"])
+    job.fence()
     meta = {"id": record["id"], "config": json.loads(build.to_json(config)), "record": record,
             **job.origin}
     name = "weights" if last else f"weights-{record['clips']}"
@@ -88,30 +97,46 @@ def finish(job, state: TrainState, stop) -> dict:
     job.writer.resume(stop.end - 1, "annealed")
     job.writer.write_scalars(stop.end, {k: v for k, v in measured.items() if isinstance(v, float)}, "annealed/")
     job.writer.flush()
+    job.fence()
     ledger.append(job.folder / RECORDS, record)
     if not last:
         shutil.rmtree(job.folder / f"branch-{stop.end}")
     return record
 
 
+def motion(job, ema) -> dict[str, float]:
+    """Velocity errors of these weights, if `eval.velocity` asks for clips; what no clip showed is left out."""
+    config = job.config
+    if config.stage == "vae" or not config.eval.velocity:
+        return {}
+    coder, _ = pipeline.autoencoder(config.vae.weights, want=job.origin["vae_hash"])
+    drawn = pipeline.Pipeline(config, nnx.merge(job.graph, nnx.State(ema)), coder, None)
+    found = judge.motion(drawn, config.eval.velocity, batch=config.eval.velocity)
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
 def compose(job, stop, measured: dict, raw: float) -> dict:
     """The record of one annealed point: every count, exact FLOPs, seeds, device, commit and config hash."""
     config, counts = job.config, build.param_counts(job.config)
     clips, tokens = stop.end * config.train.batch, build.tokens_per_clip(config)
+    images = clips * build.images_per_clip(config)
+    image_tokens = images and images * build.tokens_per_clip(build.one_frame(config))
     name, total = name_of(config, job.steps), sum(counts.values())
     return {
-        "id": name_of(config, stop.end), "experiment": config.name, "config_hash": ledger.run_id(config.to_dict()),
+        "id": name_of(config, stop.end), "experiment": config.name, "config_hash": identity.run_id(config.to_dict()),
         "model": config.model.size if config.stage == "dit" else config.vae.name,
         "width": config.model.width if config.stage == "dit" else max(config.vae.decoder),
         "depth": config.model.depth if config.stage == "dit" else len(config.vae.decoder),
         "n_core": counts.get("n_core", total), "n_total": total, "params": counts, "tokens_per_clip": tokens,
-        "clips": clips, "tokens": clips * tokens, "latent_elements": clips * int(np.prod(build.latent_shape(config))),
+        "clips": clips, "images": images, "tokens": clips * tokens + image_tokens,
+        "latent_elements": clips * int(np.prod(build.latent_shape(config))),
         "flops": 3 * sum(build.forward_flops(config).values()) * clips, "flops_version": FLOPS_VERSION,
         "steps": stop.end, "batch": config.train.batch, "annealed": True, "seed": config.seed,
         "lr": config.optimizer.lr, "val_loss": measured["val_loss"], "val_loss_se": measured.get("val_loss_se"),
         "val_loss_raw": raw, "val_bins": measured.get("val_bins", []),
         "branch_of": None if stop.end == job.steps else name, "cooldown_fraction": config.optimizer.cooldown,
         "ema_horizon": config.ema.horizon, "device": jax.devices()[0].device_kind, "dtype": config.dtype,
+        "started_from": job.begin and job.begin[1].get("id", "unrecorded weights"),
         "train_seconds": job.seconds, "commit": job.commit, "environment": environment(),
         "metrics": {k: v for k, v in measured.items() if not k.startswith("val_")},
     }
