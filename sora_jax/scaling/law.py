@@ -133,6 +133,12 @@ class Law:
         return Allocation(flops, n, d, float(self.predict(n, d).loss), _percentiles(np.exp(log_n[1:])),
                           _percentiles(np.exp(log_d[1:])), edge)
 
+    def sizes(self, flops: float | int, flops_per: Callable[[float], float | int],
+              between: tuple[float, float] | None = None) -> Float[np.ndarray, "draws"]:
+        """log of the best n for a budget, of the law first and then of each of its bootstrap draws; as `optimal`."""
+        between = between or (self.range_n[0] / 100, self.range_n[1] * 100)
+        return self._search(np.array([self.theta, *self.draws]), flops, flops_per, between)[0]
+
     def _closed_form(self, thetas: np.ndarray, log_nd: float) -> np.ndarray:
         """log N = (log(alpha A / (beta B)) + beta log(N D)) / (alpha + beta), Hoffmann et al. equation 4."""
         a, b, _, alpha, beta = thetas.T

@@ -74,12 +74,12 @@ def allocation(law: Law, table: Table) -> tuple[dict[str, float], ...]:
         row = {"c": budget, "n": best.n, "d": best.d, "loss": best.loss, "n_low": best.n_interval[0],
                "n_high": best.n_interval[1], "at_edge": float(best.at_edge)}
         for name, factor in (("price_of_half", 0.5), ("price_of_double", 2.0)):
-            row[name] = np.nan if best.at_edge else _price(law, best.n * factor, best.loss, cost) / budget - 1
+            row[name] = np.nan if best.at_edge else price(law, best.n * factor, best.loss, cost) / budget - 1
         rows.append(row)
     return tuple(rows)
 
 
-def _price(law: Law, n: float, loss: float, cost: Callable[[float], float]) -> float:
+def price(law: Law, n: float, loss: float, cost: Callable[[float], float]) -> float:
     """FLOPs with which size n reaches `loss`; infinite if it cannot."""
     rest = loss - law.E - law.A / n**law.alpha
     if rest <= 0 or law.beta <= 0:

@@ -46,7 +46,7 @@ class Outcome:
         rest["names"] = list(self.values)
         if self.starts:
             rest["starts_converged_fraction"] = self.starts_converged / self.starts
-        return _plain({**flat, **rest})
+        return plain({**flat, **rest})
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Outcome":
@@ -88,11 +88,12 @@ def _table(title: str, rows: tuple[dict[str, Any], ...], most: int = 12) -> list
     return lines
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """For JSON: tuples become lists, numpy numbers plain ones, NaN and infinity null."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

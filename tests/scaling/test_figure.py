@@ -14,6 +14,7 @@ from sora_jax.scaling.law import Law
 from sora_jax.types import InputError
 
 BYTES = 400_000
+DRAWN = {"law.json", "figure.svg", "figure.png", "readings.json", "readings.svg", "isoflop.json", "isoflop.svg"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -131,7 +132,12 @@ def test_the_door_redraws_an_experiment(tmp_path):
     result = door("--bootstrap=5")
     assert result.returncode == 0 and not result.stderr, result.stderr
     assert "held out w256d8-0" in result.stdout
-    assert {p.name for p in tmp_path.iterdir()} == {"runs.jsonl", "law.json", "figure.svg", "figure.png"}
+    assert {p.name for p in tmp_path.iterdir()} == {"runs.jsonl", *DRAWN}
+    before = {name: (tmp_path / name).read_bytes() for name in DRAWN}
+    for name in DRAWN:
+        (tmp_path / name).unlink()
+    assert door("--bootstrap=5").returncode == 0
+    assert before == {name: (tmp_path / name).read_bytes() for name in DRAWN}
     law = json.loads((tmp_path / "law.json").read_text(), parse_constant=pytest.fail)
     assert Law.from_dict(law).points == 30 and len(law["held_out"]) == 5
     top = law["held_out"][0]
