@@ -17,6 +17,8 @@ OUT = flags.DEFINE_string("out", "", "folder for evaluation.json and the sheets;
 PROMPTS = flags.DEFINE_integer("prompts", 256, "captions to draw", lower_bound=1)
 CLIPS = flags.DEFINE_integer("clips", 64, "held-out clips for reconstruction and velocity", lower_bound=1)
 FAMILIES = flags.DEFINE_list("families", "uniform,composition", "families the captions come from")
+MOTIONS = flags.DEFINE_multi_enum("motion", ["id"], ["id", "ood_speed", "ood_radius"],
+                                  "speeds and sizes whose velocity error is measured; may be given again")
 STEPS = flags.DEFINE_integer("steps", 0, "sampler steps; 0: as configured", lower_bound=0)
 GUIDANCE = flags.DEFINE_float("guidance", -1.0, "classifier-free guidance; negative: as configured")
 SEED = flags.DEFINE_integer("seed", 0, "of the noise")
@@ -51,13 +53,14 @@ def transformer(out: Path) -> dict:
     asked = judge.unseen(PROMPTS.value, FAMILIES.value, pipe)
     drawn, found = judge.adherence(pipe, asked, **options)
     families = judge.by_family(drawn, asked, pipe.config.data.fps)
-    speed = judge.velocity(pipe, CLIPS.value, **options)
+    speed = {"velocity" if name == "id" else f"velocity_{name}": judge.velocity(pipe, CLIPS.value, name, **options)
+             for name in MOTIONS.value}
     video.write_image(out / "samples.png", video.contact_sheet(list(drawn[:: max(1, len(drawn) // 16)][:16]),
                       labels=[p.text for p in asked[:: max(1, len(asked) // 16)][:16]]))
     recipe = {"sampler": rule.name, **options, "families": FAMILIES.value,
               "prompts": f"{PROMPTS.value} different captions of the withheld tenth, in no training clip",
               "velocity": f"{CLIPS.value} held-out clips of uniform motion, 5 frames given, the rest scored, heights/s"}
-    return {"adherence": found, "by_family": families, "velocity": speed, "recipe": recipe}
+    return {"adherence": found, "by_family": families, **speed, "recipe": recipe}
 
 
 def run() -> None:

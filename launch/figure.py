@@ -41,7 +41,8 @@ def run() -> None:
     left = [row for row in rows if row["model"] in LEAVE_OUT.value]
     rows = [row for row in rows if row not in left]
     kept, held = records.hold_out_largest(rows) if FIT.value and HOLD_OUT.value else (rows, [])
-    parts = study.Parts(kept, held, left, n=SIZE.value, d=DATA.value, bootstrap=BOOTSTRAP.value)
+    parts = study.Parts(kept, held, left, n=SIZE.value, d=DATA.value, bootstrap=BOOTSTRAP.value,
+                        floors=floors(folder / "evaluation" / "evaluation.json"))
     if not FIT.value:
         figure.curve(rows, None, out / "figure.svg", left=left)
         figure.curve(rows, None, out / "figure.png", left=left)
@@ -53,6 +54,15 @@ def run() -> None:
         print(f"wrote {', '.join(str(path) for path in section.written)}")
     if REPORT.value:
         print(f"wrote {report(folder.name, rows + left, sections, out)}")
+
+
+def floors(path: Path) -> dict[str, float]:
+    """Velocity errors of true clips that passed through the autoencoder, by split, if its model was evaluated."""
+    import json
+
+    found = json.loads(path.read_text()) if path.exists() else {}
+    names = {"id": "velocity", "ood_speed": "velocity_ood_speed", "ood_radius": "velocity_ood_radius"}
+    return {name: found[key]["vae_floor"]["mean"] for name, key in names.items() if key in found}
 
 
 def report(title: str, rows: list[dict], sections: list, out: Path) -> Path:

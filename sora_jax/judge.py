@@ -11,7 +11,7 @@ import numpy as np
 from sora_jax.datasets import physics as worlds
 from sora_jax.evals import physics
 from sora_jax.pipeline import Pipeline, decode, encode
-from sora_jax.types import Truth
+from sora_jax.types import ConfigError, Truth
 from sora_jax.worlds.prompts import Prompt, prompts
 
 GIVEN = 2  # latent frames
@@ -19,14 +19,20 @@ MOTIONS = {"id": "val", "ood_speed": "ood_speed", "ood_radius": "ood_radius"}  #
 
 
 def unseen(count: int, families: Sequence[str], pipe: Pipeline) -> list[Prompt]:
-    """`count` different captions, as many of each family as the other, that no training clip carries."""
-    data, shares = pipe.config.data, np.full(len(families), count // len(families))
-    shares[: count % len(families)] += 1
-    aspect = data.width / data.height
-    return [
-        prompt for family, share in zip(families, shares, strict=True) if share
-        for prompt in prompts(int(share), families=(family,), frames=data.frames, fps=data.fps, aspect=aspect)
-    ]
+    """`count` different captions that no training clip carries, as many of each family as the other; where the grammar
+    of a family has fewer it gives them all, and the others share the rest. Raises ConfigError if all have fewer."""
+    data, shares, ample = pipe.config.data, dict.fromkeys(families, 0), list(families)
+    made: dict[str, list[Prompt]] = {family: [] for family in families}
+    while missing := count - sum(map(len, made.values())):
+        if not ample:
+            raise ConfigError(f"--prompts={count}: the grammar has {count - missing} unseen captions of "
+                              f"{', '.join(families)}")
+        for k, family in enumerate(ample):
+            shares[family] = len(made[family]) + missing // len(ample) + (k < missing % len(ample))
+            made[family] = prompts(shares[family], families=(family,), frames=data.frames, fps=data.fps,
+                                   aspect=data.width / data.height, fewer=True)
+        ample = [family for family in ample if len(made[family]) == shares[family]]
+    return [prompt for family in families for prompt in made[family]]
 
 
 def adherence(pipe: Pipeline, asked: Sequence[Prompt], **options: Any) -> tuple[np.ndarray, dict]:
@@ -50,10 +56,10 @@ def later(truth: Truth, start: int) -> Truth:
     return {k: v[start:] if isinstance(v, np.ndarray) and len(v) == frames and v.ndim else v for k, v in truth.items()}
 
 
-def velocity(pipe: Pipeline, clips: int, **options: Any) -> dict[str, dict]:
+def velocity(pipe: Pipeline, clips: int, motion: str = "id", **options: Any) -> dict[str, dict]:
     """Velocity error of the frames that follow a given beginning, and the two floors: true pixels, and their
-    reconstruction. Heights per second, held-out uniform motion."""
-    videos, captions, truths = moving(pipe, clips, "val")
+    reconstruction. Heights per second, uniform motion of one of `MOTIONS`."""
+    videos, captions, truths = moving(pipe, clips, MOTIONS[motion])
     back = np.concatenate([decode(pipe.vae, encode(pipe.vae, videos[i : i + 16])) for i in range(0, clips, 16)])
     shown = {"parser_floor": videos, "vae_floor": back, "model": gone_on(pipe, videos, captions, **options)}
     return {name: after(pipe, films, truths) for name, films in shown.items()}

@@ -5,7 +5,7 @@ What records do not carry is left out: no valley without equal budgets, no motio
 """
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ class Parts:
     n: str = "n_core"
     d: str = "clips"
     bootstrap: int = 400
+    floors: Mapping[str, float] = dataclasses.field(default_factory=dict)  # velocity errors of the autoencoder
 
     def table(self) -> methods.Table:
         """The fitted points with their FLOPs."""
@@ -113,8 +114,8 @@ def _motion(parts: Parts, out: Path) -> Section | None:
     if len(motion.carries(rows)) < 3:
         return None
     found = motion.powers(rows, parts.bootstrap)
-    motion.draw(rows, found, out / "motion.svg")
-    saved = {"powers": [dataclasses.asdict(power) for power in found]}
+    motion.draw(rows, found, out / "motion.svg", parts.floors)
+    saved = {"powers": [dataclasses.asdict(power) for power in found], "floors": dict(parts.floors)}
     return Section("The error of the motion", "\n".join(map(str, found)), out / "motion.svg",
                    (out / "motion.svg", _save(out / "motion.json", saved)))
 

@@ -34,12 +34,13 @@ def prompts(
     seconds: float = 2.0,
     unseen: bool = True,
     seen=(),
+    fewer: bool = False,
 ) -> list[Prompt]:
     """`count` different prompts, a pure function of the arguments.
 
     `unseen`: only texts of the withheld tenth, which no train or val clip of any seed carries (False: only others).
     `seen`: further texts to leave out. `split` chooses ranges and pairs (held_pair: never trained, so all unseen).
-    Raises ConfigError when the grammar of the families has fewer such texts.
+    Raises ConfigError when the grammar of the families has fewer such texts, or gives those it has if `fewer`.
     """
     names, cumulative = sampling.family_table(families, weights, split)
     stream = Stream(
@@ -54,6 +55,6 @@ def prompts(
             taken.add(text)
             chosen.append(Prompt(text, specification(text), truth))
             last = index
-    if len(chosen) < count:
+    if len(chosen) < count and not fewer:
         raise ConfigError(f"prompts: {len(chosen)} of {count} exist for {tuple(families)}, {style}; ask for fewer")
     return chosen
