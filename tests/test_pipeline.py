@@ -10,7 +10,7 @@ from sora_jax.types import ConfigError, InputError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MODEL = ROOT / "experiments" / "001_first_curve"
-STEPS, ASKED, COLOUR_FLOOR = 12, 16, 0.5  # 0.69 was measured; a constant answer is right one time in eight
+STEPS, ASKED, CLIPS, COLOUR_FLOOR = 12, 16, 8, 0.5  # 0.69 was measured; a constant answer is right one time in eight
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,25 @@ def test_it_keeps_its_word_on_captions_it_never_saw(pipe):
     shuffled = [prompt._replace(specification=asked[i - 3].specification) for i, prompt in enumerate(asked)]
     wrong = judge.physics.adherence(drawn, [prompt.specification for prompt in shuffled], 8.0)
     assert wrong["all"]["right"] < found["all"]["right"], "another prompt's answer must score worse"
+
+
+def test_families_share_the_captions_and_a_small_grammar_gives_all_it_has(pipe):
+    families = ("uniform", "collision", "composition")
+    asked = judge.unseen(80, families, pipe)
+    shares = [sum(prompt.truth["family"] == family for prompt in asked) for family in families]
+    assert sum(shares) == len({prompt.text for prompt in asked}) == 80
+    assert 0 < shares[1] < 27 <= shares[2] <= shares[0] <= shares[2] + 1, "the others share what collision lacks"
+    with pytest.raises(ConfigError, match="--prompts=500: the grammar has"):
+        judge.unseen(500, ("collision",), pipe)
+
+
+def test_motion_is_measured_in_and_out_of_distribution(pipe):
+    found = judge.motion(pipe, CLIPS, steps=STEPS, guidance=1.0, batch=CLIPS)
+    assert set(found) == {f"velocity_{split}{rest}" for split in judge.MOTIONS for rest in ("", "_se", "_lost")}
+    assert found["velocity_id"] < found["velocity_ood_speed"], "a trained speed is continued better than another"
+    floors = judge.velocity(pipe, CLIPS, "ood_speed", steps=STEPS, guidance=1.0, batch=CLIPS)
+    assert floors["model"]["mean"] == pytest.approx(found["velocity_ood_speed"], rel=1e-3)
+    assert floors["parser_floor"]["mean"] < floors["vae_floor"]["mean"] < floors["model"]["mean"]
 
 
 def test_a_picture_becomes_the_first_frame(pipe):

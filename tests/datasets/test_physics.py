@@ -24,6 +24,14 @@ def test_items_are_those_of_a_batch_and_of_a_second_source():
         assert again.describe(index)[1] == captions[place]
 
 
+def test_compositions_have_as_many_objects_as_they_are_asked():
+    for counts in ((3,), (1, 2)):
+        config = Config(**{**SMALL.__dict__, "families": ("composition",), "counts": counts})
+        assert {source(config).describe(index)[0]["count"] for index in range(20)} == set(counts)
+    with pytest.raises(ConfigError, match="counts="):
+        source(Config(counts=(4,)))
+
+
 def test_the_words_do_not_change_the_scene():
     for index in range(20):
         scenes = [source(Config(language=language, caption=style)).describe(index)[0] for language, style in WORDS]
