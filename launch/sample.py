@@ -1,6 +1,6 @@
 """Draws video from captions with a finished run.
 
-    python -m launch.sample --run=experiments/003_compositions --prompt="a red circle moves right" --out=out.mp4
+    python -m launch.sample --run=experiments/004_every_family --prompt="a red circle moves right" --out=out.mp4
 
 `--out` ends in .mp4, .gif or .webp; a contact sheet .png is written beside it. `--image` starts from a picture.
 """
@@ -10,7 +10,7 @@ from absl import flags
 
 from launch import door
 
-RUN = flags.DEFINE_string("run", "experiments/003_compositions", "run folder, committed weights, or a weights file")
+RUN = flags.DEFINE_string("run", "experiments/004_every_family", "run folder, committed weights, or a weights file")
 PROMPT = flags.DEFINE_multi_string("prompt", None, "what to draw; repeat it for several clips", required=True)
 OUT = flags.DEFINE_string("out", "out.mp4", "file to write: .mp4, .gif or .webp")
 IMAGE = flags.DEFINE_string("image", "", "a picture that becomes the first frame")
