@@ -5,6 +5,7 @@
 Everything it makes is in --workdir; run again, it goes on where it stopped. The autoencoder and the model that draws
 are the committed ones of experiments/; the ladder is trained here and now.
 """
+import json
 import time
 from pathlib import Path
 
@@ -15,21 +16,21 @@ from launch import door
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder for everything the demo makes")
 CLIPS = flags.DEFINE_integer("clips", 10_240, "clips that each size of the ladder trains on", lower_bound=1024)
 ENCODED = flags.DEFINE_integer("encoded", 4096, "clips to encode", lower_bound=256)
-SCORED, GUIDANCE = 32, 1.5
+SCORED, GUIDANCE = 35, 2.5
 SIZES = ("w80d4", "w96d4", "w112d4", "w128d4")
 ROOT = Path(__file__).resolve().parents[1] / "experiments"
-MODEL, CODER = ROOT / "003_compositions", ROOT / "000_autoencoder"
+MODEL, CODER, STUDY = ROOT / "004_every_family", ROOT / "000_autoencoder", ROOT / "002_isoflop_physics"
 ASKED = (
     "a red circle moves right", "a blue square moves left", "a green triangle moves up", "a yellow circle moves down",
     "two red squares", "a purple circle left of an orange square", "an orange triangle bounces off the right wall",
     "a cyan circle moves right behind a dark slab",
 )
 FURTHER = """bash launch/test.sh
-.venv/bin/python -m launch.sample --run=experiments/003_compositions --prompt="a red circle moves right" --out=out.mp4
-.venv/bin/python -m launch.evaluate --run=experiments/003_compositions --prompts=256 --out=runs/evaluation
+.venv/bin/python -m launch.sample --run=experiments/004_every_family --guidance=2.5 --prompt="a red ball" --out=ball.mp4
+.venv/bin/python -m launch.evaluate --run=experiments/004_every_family --guidance=2.5 --out=runs/evaluation
 .venv/bin/python -m launch.sweep --experiment=001_first_curve --dry
 .venv/bin/python -m launch.plan --config=configs/dit.py:XL
-.venv/bin/python -m launch.figure --experiment=experiments/001_first_curve --leave_out=w64d6 --out=runs/figure"""
+.venv/bin/python -m launch.figure --experiment=002 --report --out=runs/figure"""
 
 
 def stage(number: int, words: str) -> None:
@@ -104,7 +105,7 @@ def scores(pipe, count: int) -> list[list]:
     """Rows of what was asked and how often the clip shows it."""
     from sora_jax import judge
 
-    asked = judge.unseen(count, ("uniform", "composition"), pipe)
+    asked = judge.unseen(count, tuple(pipe.config.data.families), pipe)
     _, found = judge.adherence(pipe, asked, seed=1, guidance=GUIDANCE)
     rows = [[name, f"{100 * f['right']:.0f} %", f"{100 * f['low']:.0f}–{100 * f['high']:.0f} %", f["asked"]]
             for name, f in found.items()]
@@ -119,13 +120,16 @@ def sections(root: Path, records: list[dict], fitted, committed, drawn, early) -
     from sora_jax import page
 
     shown, close = reconstructed(committed.vae, vae_config.get_config())
-    best = committed.record or {}
+    best, readings = committed.record or {}, json.loads((STUDY / "readings.json").read_text())
     seconds = sum(record["train_seconds"] for record in records if record["branch_of"] is None)
     return [
         ("The law of this machine's own runs", [
             f"{len(records)} annealed points, {len(SIZES)} sizes at {len(records) // len(SIZES)} data sizes each, "
             f"trained just now in {seconds:.0f} s.", page.Figure(root / "figure.svg"), page.Pre(str(fitted)),
-            "Runs this short fix a law only loosely; experiments/001_first_curve is the study with a held-out run."]),
+            "Runs this short fix a law only loosely; experiments/002_isoflop_physics is a study with a held-out run."]),
+        ("Train large and stop early, or grow both?", [
+            "Two recipes for a budget contradict each other. What the committed runs of experiments/002_isoflop_physics"
+            " support:", page.Pre(readings["verdict"]), page.Figure(STUDY / "readings.svg")]),
         ("Video from captions", [f"Drawn by the committed model: {best.get('model')}, trained on "
                                  f"{best.get('clips', 0):,} clips and {best.get('images', 0):,} one-frame clips, "
                                  f"beginning with the weights of {best.get('started_from')}.", *drawn]),
