@@ -1,8 +1,9 @@
 """The size table of the diffusion transformer and the rules along it.
 
-Small rows: a ladder for 80 tokens a clip, trained with Muon at one rate for every width, chosen at width 96. S/B/L/XL
-are the shapes of Peebles & Xie 2023 (arXiv 2212.09748, table 1), here with up to 0.75 B parameters; 3B has 3.0 B. Their
-rates are not tuned. Every run of a sweep starts from one of these rows.
+Small rows: a ladder for 80 tokens a clip, trained with Muon at one rate for every width, chosen at width 96; w80d2,
+w160d2 and w240d2 have heads of one width, for experiments on width alone. S/B/L/XL are the shapes of Peebles & Xie 2023
+(arXiv 2212.09748, table 1), here with up to 0.75 B parameters; 3B has 3.0 B. Their rates are not tuned. Every run of a
+sweep starts from one of these rows.
 """
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ class Size(NamedTuple):
 SIZES = {
     "w32d2": Size(32, 2, 2),
     "w48d3": Size(48, 3, 3),
+    "w80d2": Size(80, 2, 4),
     "w64d4": Size(64, 4, 4),
     "w80d3": Size(80, 3, 4),
     "w64d6": Size(64, 6, 4),
@@ -30,6 +32,7 @@ SIZES = {
     "w96d4": Size(96, 4, 4),
     "w80d6": Size(80, 6, 4),
     "w96d5": Size(96, 5, 4),
+    "w160d2": Size(160, 2, 8),
     "w112d4": Size(112, 4, 4),
     "w96d6": Size(96, 6, 4),
     "w112d5": Size(112, 5, 4),
@@ -37,6 +40,7 @@ SIZES = {
     "w112d6": Size(112, 6, 4),
     "w128d5": Size(128, 5, 4),
     "w128d6": Size(128, 6, 4),
+    "w240d2": Size(240, 2, 12),
     "w144d6": Size(144, 6, 4),
     "w160d6": Size(160, 6, 4),
     "w192d8": Size(192, 8, 4),

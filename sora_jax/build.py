@@ -18,7 +18,7 @@ from sora_jax import registry
 from sora_jax.diffusion import joint
 from sora_jax.scaling.budget import Budget, text_elements
 from sora_jax.train import ema as averages
-from sora_jax.train import optimizer
+from sora_jax.train import optimizer, widths
 from sora_jax.types import ConfigError
 
 POSITIVE = {
@@ -50,13 +50,15 @@ def model_config(config: ConfigDict):
 
 
 def make(config: ConfigDict, key: jax.Array | int = 0) -> nnx.Module:
-    """The model of the run's stage with fresh weights."""
+    """The model of the run's stage with fresh weights, as its width rule draws them."""
     rngs = nnx.Rngs(key)
     if config.stage == "vae":
         return registry.load("models", config.vae.name).build(vae_config(config), rngs=rngs)
     dit, text = model_config(config)
     encoder = registry.load("models", config.text.name).build(text, rngs=rngs)
-    return registry.load("models", config.model.name).build(dit, rngs=rngs, text_encoder=encoder)
+    fresh = registry.load("models", config.model.name).build(dit, rngs=rngs, text_encoder=encoder)
+    base = widths.base(config.optimizer)
+    return widths.begin(fresh, base) if base else fresh
 
 
 def graph(config: ConfigDict) -> tuple[nnx.GraphDef, dict]:
@@ -237,8 +239,10 @@ def check_images(config: ConfigDict) -> None:
 
 
 def check_schedule(config: ConfigDict) -> None:
-    """ConfigError unless every annealed point of the run can be reached, and really cools down."""
+    """ConfigError unless the width rule is one, and every annealed point can be reached and really cools down."""
     rule, total = config.optimizer, steps(config)
+    if widths.base(rule) and config.stage != "dit":
+        raise ConfigError(f"optimizer.widths={rule.widths!r} is for stage='dit'; an autoencoder has no width rule")
     averages.gamma(config.ema.horizon)
     if any(not 0 < point < 1 for point in config.train.branches):
         raise ConfigError(f"train.branches={tuple(config.train.branches)} must be fractions between 0 and 1")

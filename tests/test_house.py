@@ -49,7 +49,8 @@ LAYERS = {
     "sora_jax.evals.*": "types video video.* worlds.*",
     # 3 machinery: knows arrays and states, no model and no config
     "sora_jax.train.state": "types mesh",
-    "sora_jax.train.optimizer": "types mesh train.state",
+    "sora_jax.train.widths": "types",
+    "sora_jax.train.optimizer": "types mesh train.state train.widths",
     "sora_jax.train.ema": "types mesh train.state",
     "sora_jax.train.step": "types mesh train.state",
     "sora_jax.loader": "types mesh",

@@ -12,6 +12,7 @@ import optax
 from flax import nnx, traverse_util
 from optax import contrib
 
+from sora_jax.train import widths
 from sora_jax.types import ConfigError
 
 SHAPES = ("linear", "1-sqrt")
@@ -71,13 +72,14 @@ def _marked(params: nnx.State, rule) -> dict[Any, Any]:
     return traverse_util.unflatten_dict(flat)
 
 
-def adamw(*, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0,
-          clip: float = 1.0, decayed=None, muon: float = 0.0, hidden=None) -> optax.GradientTransformation:
+def adamw(*, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0, clip: float = 1.0,
+          decayed=None, muon: float = 0.0, hidden=None, factors=None) -> optax.GradientTransformation:
     """Clip by global norm, Adam, decoupled decay on `decayed` (default: leaves of two or more axes), all at rate 1:
     the step multiplies by the learning rate, which is an argument, so branches share one compiled program.
 
     With `muon` > 0 the stacked matrices marked in `hidden` are updated by Muon instead (Jordan et al. 2024; momentum
-    0.95, orthogonalised per layer, times sqrt(max(1, out / in))), at `muon` times the learning rate."""
+    0.95, orthogonalised per layer, times sqrt(max(1, out / in))), at `muon` times the learning rate. `factors` of the
+    directions, one for each weight, come before the decay."""
     for name, value in (("beta1", beta1), ("beta2", beta2)):
         if not 0 <= value < 1:
             raise ConfigError(f"optimizer.{name}={value} is not the share of an average; give one in [0, 1)")
@@ -92,15 +94,23 @@ def adamw(*, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_
         ways = {True: "muon", False: "adam"}
         labels = jax.tree.map(ways.get, hidden)
         rule = optax.partition({"adam": rule, "muon": orthogonal(muon)}, labels)
+    if factors is not None:
+        rule = widths.scaled(rule, factors)
     return optax.chain(
         optax.clip_by_global_norm(clip), rule, optax.add_decayed_weights(weight_decay, mask=decayed)
     )
 
 
 def of(rule: Any, params: nnx.State) -> optax.GradientTransformation:
-    """The transformation that the fields of `config.optimizer` describe, for a model with these weights."""
+    """The transformation that the fields of `config.optimizer` describe, for a model with these weights.
+
+    Width rules leave Muon's rate alone: its directions have one spectral norm at every width."""
+    base, stacked = widths.base(rule), hidden(params)
+    factors = widths.rates(params, base) if base else None
+    if base and rule.muon:
+        factors = jax.tree.map(lambda factor, muon: 1.0 if muon else factor, factors, stacked)
     return adamw(beta1=rule.beta1, beta2=rule.beta2, eps=rule.eps, weight_decay=rule.weight_decay, clip=rule.clip,
-                 decayed=matrices(params), muon=rule.muon, hidden=hidden(params))
+                 decayed=matrices(params), muon=rule.muon, hidden=stacked, factors=factors)
 
 
 def orthogonal(rate: float) -> optax.GradientTransformation:

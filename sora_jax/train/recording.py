@@ -3,7 +3,6 @@ import json
 import math
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Sequence
 from importlib import metadata
@@ -17,7 +16,7 @@ from ml_collections import ConfigDict
 from sora_jax import build, disk, judge, pipeline, sources, video, weights
 from sora_jax.scaling import figure, identity
 from sora_jax.scaling import records as ledger
-from sora_jax.train import evaluating
+from sora_jax.train import evaluating, widths
 from sora_jax.train.state import TrainState
 from sora_jax.types import InputError
 
@@ -27,10 +26,11 @@ PACKAGES = ("jax", "flax", "optax", "numpy")
 
 
 def describe(config: ConfigDict, folder: Path) -> None:
-    """Write config.json; a folder that holds another config is refused, naming the fields that differ."""
+    """Write config.json; a folder that holds a config of another id is refused, naming the fields that differ."""
     path, text = folder / "config.json", build.to_json(config)
-    if path.exists() and path.read_text() != text:
-        old, new = _flat(json.loads(path.read_text())), _flat(json.loads(text))
+    saved = json.loads(path.read_text()) if path.exists() else json.loads(text)
+    if identity.run_id(saved) != identity.run_id(config.to_dict()):
+        old, new = _flat(saved), _flat(json.loads(text))
         changed = [f"{k}: {old.get(k)} → {new.get(k)}" for k in sorted({**old, **new}) if old.get(k) != new.get(k)]
         raise InputError(f"{folder} holds a run of another config ({'; '.join(changed[:4])}); use another --workdir")
     disk.write(path, text.encode())
@@ -73,14 +73,15 @@ def commit() -> str:
     return head.strip() + ("+" if dirty.strip() else "")
 
 
-def environment() -> dict:
-    """Versions and machine, for the record."""
-    return {"python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count(),
+def environment(company: int = 1) -> dict:
+    """Versions and machine, for the record; and how many runs were trained in one program, if more than one."""
+    return {**({"population": company} if company > 1 else {}),
+            "python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count(),
             **{name: metadata.version(name) for name in PACKAGES}}
 
 
 def finish(job, state: TrainState, stop) -> dict:
-    """Measure an annealed state, write its weights, pictures and record (in that order), and clear its checkpoints."""
+    """Measure an annealed state and write its weights, pictures and record, in that order."""
     config, last = job.config, stop.end == job.steps
     ema = state.ema
     if config.stage == "vae":
@@ -99,8 +100,6 @@ def finish(job, state: TrainState, stop) -> dict:
     job.writer.flush()
     job.fence()
     ledger.append(job.folder / RECORDS, record)
-    if not last:
-        shutil.rmtree(job.folder / f"branch-{stop.end}")
     return record
 
 
@@ -122,6 +121,7 @@ def compose(job, stop, measured: dict, raw: float) -> dict:
     images = clips * build.images_per_clip(config)
     image_tokens = images and images * build.tokens_per_clip(build.one_frame(config))
     name, total = name_of(config, job.steps), sum(counts.values())
+    rule = {"base_width": base} if (base := widths.base(config.optimizer)) else {}
     return {
         "id": name_of(config, stop.end), "experiment": config.name, "config_hash": identity.run_id(config.to_dict()),
         "model": config.model.size if config.stage == "dit" else config.vae.name,
@@ -137,8 +137,8 @@ def compose(job, stop, measured: dict, raw: float) -> dict:
         "branch_of": None if stop.end == job.steps else name, "cooldown_fraction": config.optimizer.cooldown,
         "ema_horizon": config.ema.horizon, "device": jax.devices()[0].device_kind, "dtype": config.dtype,
         "started_from": job.begin and job.begin[1].get("id", "unrecorded weights"),
-        "train_seconds": job.seconds, "commit": job.commit, "environment": environment(),
-        "metrics": {k: v for k, v in measured.items() if not k.startswith("val_")},
+        "train_seconds": job.seconds, "commit": job.commit, "environment": environment(job.company),
+        "metrics": {k: v for k, v in measured.items() if not k.startswith("val_")} | rule,
     }
 
 

@@ -42,6 +42,10 @@ BAD = {
                      "--config.data.height?"),
     "sweep-name": (["sweep", "--experiment=999"], "no such experiment; there are 000_autoencoder"),
     "sweep-only": (["sweep", EXPERIMENT, "--only=dit-w1", "--workdir={tmp}/sweep"], "no such run; there are dit-w64d6"),
+    "population-rates": (["population", "--config=configs/dit.py:w32d2", "--rates=fast", "--workdir={tmp}/population"],
+                         "--rates=fast: give numbers"),
+    "bench-sizes": (["bench_population", "--sizes=w1"], "no size 'w1'"),
+    "transfer-none": (["transfer", "--experiment={tmp}/no"], "no such file"),
     "figure-none": (["figure", "--experiment={tmp}", "--out={tmp}/figure"], "{tmp}"),
     "demo-clips": (["demo", "--clips=1", "--workdir={tmp}/demo"], "clips"),
 }

@@ -1,4 +1,5 @@
 """A run from its config to its records: what it leaves, what it refuses, and that it is done once."""
+import json
 import os
 import re
 
@@ -10,7 +11,7 @@ import pytest
 from configs import smoke
 from sora_jax import build, checkpoint, disk, lease, pipeline, report, sources
 from sora_jax.scaling import records as ledger
-from sora_jax.train import evaluating, loop
+from sora_jax.train import evaluating, loop, recording
 from sora_jax.types import InputError
 from sora_jax.weights import load_weights, weights_hash
 
@@ -114,6 +115,15 @@ def test_another_config_in_the_same_folder_is_refused(finished):
         loop.run(other, folder)
     assert before == ((folder / "config.json").read_text(), (folder / "metrics.jsonl").read_text())
     assert ledger.read(folder / "records.jsonl") == found
+
+
+def test_a_field_that_configs_gained_later_does_not_stop_a_run(tmp_path):
+    config = smoke.get_config("dit")
+    saved = json.loads(build.to_json(config))
+    del saved["optimizer"]["widths"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    recording.describe(config, tmp_path)
+    assert (tmp_path / "config.json").read_text() == build.to_json(config)
 
 
 def test_statistics_of_fewer_clips_than_a_batch():
