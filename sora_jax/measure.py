@@ -5,6 +5,7 @@ said. Nothing is read from disk and nothing is written.
 """
 import statistics
 import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sora_jax import build
-from sora_jax.train import state
+from sora_jax.train import population, state
 from sora_jax.train.program import program
 from sora_jax.types import Batch
 
@@ -66,3 +67,44 @@ def run(config: ConfigDict, updates: int = 20) -> Measured:
     return Measured(seconds, budget.flops_per_clip * config.train.batch / seconds,
                     seconds * build.steps(config) / 3600, held.argument_size_in_bytes + held.temp_size_in_bytes,
                     sum(budget.bytes_per_device.values()))
+
+
+class Gain(NamedTuple):
+    """Seconds of an update (medians) of one run alone, and of a population of `members`; updates a second of all
+    members together, as a multiple of those of the run alone."""
+
+    members: int
+    alone: float
+    together: float
+
+    @property
+    def ratio(self) -> float:
+        """Above 1: the population is quicker than its members one after the other."""
+        return self.members * self.alone / self.together
+
+
+def gains(config: ConfigDict, members: Sequence[int], rounds: int = 7, updates: int = 4,
+          clock: Callable[[], float] = time.perf_counter) -> Iterator[Gain]:
+    """What populations of each of these sizes, all of different seeds, gain on this device: the run alone and the
+    population take turns of `updates` updates. Raises ConfigError."""
+    build.validate(config, here=False)
+    mesh, batch = build.mesh(config), random_batch(config)
+    graph, tx, _, update = program(config, mesh)
+    own = population.own(config, tx)
+
+    def turn(update, current, batch, rate):
+        begun = clock()
+        for _ in range(updates):
+            current, scalars = update(current, batch, rate)
+        jax.block_until_ready(scalars)
+        return current, (clock() - begun) / updates
+
+    single = state.initial(lambda: build.make(config, config.seed), tx, mesh)
+    for count in members:
+        together = population.compiled(config, graph, tx, mesh, own, range(count))
+        many, times = population.initial(config, tx, mesh, own, range(count)), []
+        for _ in range(1 + rounds):
+            single, alone = turn(update, single, batch, jnp.float32(0.0))
+            many, joint = turn(together, many, (batch,) * count, jnp.zeros(count, jnp.float32))
+            times.append((alone, joint))
+        yield Gain(count, *(statistics.median(turns) for turns in zip(*times[1:], strict=True)))

@@ -4,8 +4,9 @@ Enters: a config and a folder. Leaves: checkpoints, metrics, pictures, one recor
 that was killed goes on from its last checkpoint and ends in the same bits. Chores read; they never write the state.
 """
 import contextlib
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,11 @@ def stops(steps: int, cooldown: float, branches: tuple[float, ...]) -> list[Stop
     """Where the run branches, in order; the last stop is the end of the run itself."""
     ends = sorted({max(1, round(steps * fraction)) for fraction in branches} | {steps})
     return [Stop(optimizer.cooling(end, cooldown), end) for end in ends]
+
+
+def planned(config: ConfigDict) -> list[Stop]:
+    """The annealed points of a run."""
+    return stops(build.steps(config), config.optimizer.cooldown, config.train.branches)
 
 
 def starting(config: ConfigDict, origin: dict) -> tuple[dict, dict] | None:
@@ -59,9 +65,11 @@ def image_source(config: ConfigDict, origin: dict):
 class Job:
     """What a run is made of, built from a valid config before anything compiles."""
 
+    company = 1  # runs in the compiled program
+
     def __init__(self, config: ConfigDict, folder: Path, fence: Callable[[], None] = lambda: None):
         self.config, self.folder, self.fence, self.commit = config, folder, fence, recording.commit()
-        self.steps = build.steps(config)
+        self.label, self.steps = config.name, build.steps(config)
         self.mesh = build.mesh(config)
         self.source, self.collate = sources.training_source(config)
         self.origin = {"vae_hash": self.source.meta["vae_hash"]} if config.stage == "dit" else {}
@@ -86,6 +94,10 @@ class Job:
         params = jax.device_put(self.begin[0], self.shardings.params)
         return fresh._replace(params=params, ema=jax.tree.map(jnp.copy, params))
 
+    def abstract(self) -> state.TrainState:
+        """The state as shapes with shardings."""
+        return state.abstract(self.make, self.tx, self.mesh)
+
     def make(self):
         """The model with the seed's fresh weights."""
         return build.make(self.config, self.config.seed)
@@ -100,13 +112,39 @@ class Job:
         cooldown, end = (0.0, None) if stop is None else (rule.cooldown, stop.end)
         return optimizer.schedule(rule.lr, self.steps, rule.warmup, cooldown, rule.shape, end)
 
+    def stream(self, begin: int) -> Iterator:
+        """What update `begin` and those after it are made on."""
+        return loader.together(self.loaders, begin)
+
+    def look(self, current: state.TrainState) -> dict:
+        """Scalars on the EMA weights, for the curves of the run."""
+        return self.evaluation.brief(current)
+
+    def keep(self, saves: checkpoint.Checkpoints, k: int, current: state.TrainState) -> state.TrainState:
+        """Save the state after update k; returns what to go on from."""
+        saves.save(k, current, {"seconds": self.seconds, **self.origin})
+        return current
+
+    def recorded(self, stop: Stop) -> bool:
+        """Whether there is nothing left to record at this stop."""
+        return recording.done(self.folder, self.config, stop.end)
+
+    def record(self, annealed: state.TrainState, stop: Stop) -> None:
+        """Measure and record what the branch that ends at `stop` came to."""
+        recording.finish(self, annealed, stop)
+
+    def restored(self, point: checkpoint.Point) -> state.TrainState:
+        """The state of a stored point, with the clock set back to it."""
+        self.seconds = point.meta["seconds"]
+        return point.state
+
     def advance(self, current: state.TrainState | None, name: str, until: int, stop: Stop | None) -> state.TrainState:
         """Train until update `until`, from `current` or from the newest checkpoint under `name` if there is one."""
         with checkpoint.Checkpoints(self.folder / name) as saves:
             if saves.steps() or current is None:
-                point = saves.restore(state.abstract(self.make, self.tx, self.mesh))
+                point = saves.restore(self.abstract())
                 if point is not None:
-                    current, self.seconds = point.state, point.meta["seconds"]
+                    current = self.restored(point)
                 elif current is None:
                     current = self.first()
             begin = int(current.step)
@@ -118,8 +156,8 @@ class Job:
     def walk(self, current, saves, name, begin, until, rate) -> state.TrainState:
         """The loop itself. Scalars of an update are fetched after the next one is dispatched; before a save the rows up
         to it are on disk, so a run that is killed and resumed reports every update once."""
-        pending, started, label = None, time.perf_counter() - self.seconds, f"{self.config.name} {name}"
-        batches = contextlib.closing(loader.together(self.loaders, begin))
+        pending, started, label = None, time.perf_counter() - self.seconds, f"{self.label} {name}"
+        batches = contextlib.closing(self.stream(begin))
         with report.progress(until, label, initial=begin) as bar, batches as data:
             for k in range(begin, until):
                 current, scalars = self.update(current, next(data), jnp.float32(rate(k)))
@@ -128,14 +166,14 @@ class Job:
                 last = k + 1 == until
                 if not last and (k + 1) % self.every("evaluate") == 0:
                     clips = {"clips": (k + 1) * self.config.train.batch}
-                    self.writer.write_scalars(k + 1, self.evaluation.brief(current) | clips, f"{name}/")
+                    self.writer.write_scalars(k + 1, self.look(current) | clips, f"{name}/")
                 if last or (k + 1) % self.every("save") == 0:
                     self.note(name, pending, bar, force=last)
                     pending = None
                     self.writer.flush()
                     self.seconds = time.perf_counter() - started
                     self.fence()
-                    saves.save(k + 1, current, {"seconds": self.seconds, **self.origin})
+                    current = self.keep(saves, k + 1, current)
         return current
 
     def note(self, name, pending, bar, force=False) -> None:
@@ -145,15 +183,14 @@ class Job:
         k, scalars = pending
         bar.update(1)
         if force or k % self.every("log") == 0:
-            values = {key: float(value) for key, value in jax.device_get(scalars).items()}
+            values = jax.device_get(scalars)
             self.writer.write_scalars(k, {**values, "clips": k * self.config.train.batch}, f"{name}/")
-            bar.set(loss=values["loss"])
+            bar.set(loss=float(values["loss"].mean()))
 
 
 def finished(config: ConfigDict, folder: str | Path) -> bool:
     """Whether every annealed point of the run is recorded in its folder."""
-    planned = stops(build.steps(config), config.optimizer.cooldown, config.train.branches)
-    return recording.finished(Path(folder), config, [stop.end for stop in planned])
+    return recording.finished(Path(folder), config, [stop.end for stop in planned(config)])
 
 
 def run(config: ConfigDict, folder: str | Path, fence: Callable[[], None] = lambda: None) -> list[dict]:
@@ -161,21 +198,23 @@ def run(config: ConfigDict, folder: str | Path, fence: Callable[[], None] = lamb
     record, and raises if the run is not ours any more. Raises ConfigError, InputError."""
     folder = Path(folder).absolute()
     build.validate(config)
-    planned = stops(build.steps(config), config.optimizer.cooldown, config.train.branches)
     with disk.hold(folder):
         if not finished(config, folder):
             job = Job(config, folder, fence)
             recording.describe(config, folder)
-            train(job, planned)
+            train(job)
         return recording.records(folder)
 
 
-def train(job: Job, planned: list[Stop]) -> None:
-    """From stop to stop along the trunk; each stop that has no record yet is cooled down, measured and recorded."""
+def train(job: Job) -> None:
+    """From stop to stop along the trunk; each stop that has no record yet is cooled down, measured and recorded, and
+    the checkpoints of its branch are cleared unless it is the last."""
     current = None
     with job.writer:
-        for stop in planned:
+        for stop in planned(job.config):
             current = job.advance(current, "checkpoints", stop.start, None)
-            if not recording.done(job.folder, job.config, stop.end):
-                branch = job.advance(jax.tree.map(jnp.copy, current), f"branch-{stop.end}", stop.end, stop)
-                recording.finish(job, branch, stop)
+            if not job.recorded(stop):
+                name = f"branch-{stop.end}"
+                job.record(job.advance(jax.tree.map(jnp.copy, current), name, stop.end, stop), stop)
+                if stop.end != job.steps:
+                    shutil.rmtree(job.folder / name)

@@ -4,7 +4,7 @@ Enters: a function that builds a model, an optax transformation, a mesh. Leaves:
 as shardings. Weights never exist on one device first: they are drawn inside one `jit` with output shardings.
 """
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,17 +35,22 @@ def split(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
 
 
 def shardings(params: nnx.State, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """The `NamedSharding` of every leaf of the state; moments and EMA lie where their weights lie.
+    """The `NamedSharding` of every leaf of the state; moments and EMA lie where their weights lie."""
+    rest, weights = meshes.replicated(mesh), meshes.shardings(params, mesh)
+    return TrainState(rest, weights, weights, moments(params, tx, weights, rest))
+
+
+def moments(params: nnx.State, tx: optax.GradientTransformation, weights: PyTree, rest: Any) -> PyTree:
+    """The tree of the optimizer's state with, for a moment, what the pure dict `weights` says of its weight, and `rest`
+    for counts and constants.
 
     A moment is known by the path of its weight, which ends its own: an optimizer may keep one for some weights only."""
-    rest, weights = meshes.replicated(mesh), meshes.shardings(params, mesh)
-    owners = {path: sharding for path, sharding in jax.tree_util.tree_leaves_with_path(weights)}
+    owners = dict(jax.tree_util.tree_leaves_with_path(weights))
 
     def place(path, _):
         return next((owners[path[i:]] for i in range(len(path)) if path[i:] in owners), rest)
 
-    opt = jax.tree_util.tree_map_with_path(place, jax.eval_shape(tx.init, nnx.to_pure_dict(params)))
-    return TrainState(rest, weights, weights, opt)
+    return jax.tree_util.tree_map_with_path(place, jax.eval_shape(tx.init, nnx.to_pure_dict(params)))
 
 
 def draw(make: Callable[[], nnx.Module], tx: optax.GradientTransformation) -> TrainState:

@@ -1,0 +1,59 @@
+"""Trains several seeds and learning rates of one small size together, in one compiled program on one device.
+
+    python -m launch.population --config=configs/dit.py:w32d2 --seeds=0,1,2 --rates=1e-3,3e-3 --workdir=runs/pop
+
+Every seed is trained at every rate. A member leaves in <workdir>/<name>-seed<seed>-lr<rate> what python -m launch.train
+would have left there, under the same id, and all records are gathered in <workdir>/runs.jsonl. The command resumes what
+the folder holds and skips what is recorded. On an accelerator that one small run cannot fill, a population is quicker
+than its members one by one; python -m launch.bench_population says by how much.
+"""
+from pathlib import Path
+
+from absl import flags
+
+from launch import door
+
+CONFIG = door.define_config()
+SEEDS = flags.DEFINE_list("seeds", [], "seeds, e.g. 0,1,2; default: that of the config")
+RATES = flags.DEFINE_list("rates", [], "learning rates, e.g. 1e-3,3e-3; default: that of the config")
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the population, with one folder a member", required=True)
+
+
+def numbers(name: str, given: list[str], kind: type, default) -> list:
+    """The values of a list flag. Raises ConfigError if one is not a number."""
+    from sora_jax.types import ConfigError
+
+    try:
+        return [kind(value) for value in given] or [default]
+    except ValueError:
+        raise ConfigError(f"--{name}={','.join(given)}: give numbers with commas between, see --help") from None
+
+
+def configs(config, seeds: list[int], rates: list[float]) -> list:
+    """The members: every seed at every rate, each with a name of its own."""
+    made = []
+    for seed in seeds:
+        for rate in rates:
+            one = config.copy_and_resolve_references()
+            one.seed, one.optimizer.lr, one.name = seed, rate, f"{config.name}-seed{seed}-lr{rate:g}"
+            made.append(one)
+    return made
+
+
+def run() -> None:
+    """The door."""
+    from sora_jax.scaling import records
+    from sora_jax.train import population
+
+    config, root = CONFIG.value, Path(WORKDIR.value)
+    seeds = numbers("seeds", SEEDS.value, int, config.seed)
+    rates = numbers("rates", RATES.value, float, config.optimizer.lr)
+    found = population.run(configs(config, seeds, rates), root)
+    records.write(root / "runs.jsonl", found)
+    for record in found:
+        print(f"{record['id']}: {record['experiment']} {record['clips']} clips, loss {record['val_loss']:.5f}")
+    print(f"records are in {root / 'runs.jsonl'}, weights and curves in a folder for each member")
+
+
+if __name__ == "__main__":
+    door.main(run)
