@@ -4,8 +4,8 @@
 
 Every seed is trained at every rate. A member leaves in <workdir>/<name>-seed<seed>-lr<rate> what python -m launch.train
 would have left there, under the same id, and all records are gathered in <workdir>/runs.jsonl. The command resumes what
-the folder holds and skips what is recorded. On an accelerator that one small run cannot fill, a population is quicker
-than its members one by one; python -m launch.bench_population says by how much.
+the folder holds and skips what is recorded; members that diverge are named at the end and stop none of the others.
+python -m launch.bench_population says whether, on this device, that is quicker than one member after the other.
 """
 from pathlib import Path
 
@@ -40,17 +40,30 @@ def configs(config, seeds: list[int], rates: list[float]) -> list:
     return made
 
 
+def gather(root: Path, members: list) -> list[dict]:
+    """The records of all members, written to runs.jsonl."""
+    from sora_jax.scaling import records
+    from sora_jax.train import recording
+
+    found = [record for config in members for record in recording.records(root / config.name)]
+    records.write(root / "runs.jsonl", found)
+    return found
+
+
 def run() -> None:
     """The door."""
-    from sora_jax.scaling import records
     from sora_jax.train import population
 
     config, root = CONFIG.value, Path(WORKDIR.value)
     seeds = numbers("seeds", SEEDS.value, int, config.seed)
     rates = numbers("rates", RATES.value, float, config.optimizer.lr)
-    found = population.run(configs(config, seeds, rates), root)
-    records.write(root / "runs.jsonl", found)
-    for record in found:
+    members = configs(config, seeds, rates)
+    try:
+        population.run(members, root)
+    except FloatingPointError as error:
+        gather(root, members)
+        door.fail(f"{error}; give lower --rates")
+    for record in gather(root, members):
         print(f"{record['id']}: {record['experiment']} {record['clips']} clips, loss {record['val_loss']:.5f}")
     print(f"records are in {root / 'runs.jsonl'}, weights and curves in a folder for each member")
 
