@@ -5,7 +5,8 @@
 Every seed is trained at every rate. A member leaves in <workdir>/<name>-seed<seed>-lr<rate> what python -m launch.train
 would have left there, under the same id, and all records are gathered in <workdir>/runs.jsonl. The command resumes what
 the folder holds and skips what is recorded; members that diverge are named at the end and stop none of the others.
-python -m launch.bench_population says whether, on this device, that is quicker than one member after the other.
+It is for accelerators that one small run leaves idle: on one CPU core, members one after the other are mostly quicker.
+python -m launch.bench_population measures it.
 """
 from pathlib import Path
 
