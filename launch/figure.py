@@ -28,11 +28,11 @@ REPORT = flags.DEFINE_bool("report", False, "also write report.html")
 
 def run() -> None:
     """The door."""
-    from sora_jax.scaling import figure, records, study
+    from sora_jax import study
+    from sora_jax.scaling import figure, records
     from sora_jax.types import InputError
 
-    folder = Path(EXPERIMENT.value)
-    folder = folder if folder.exists() else studies.EXPERIMENTS / studies.find(EXPERIMENT.value)
+    folder = studies.folder(EXPERIMENT.value)
     out = Path(OUT.value or folder)
     rows = records.read(folder / "runs.jsonl")
     sizes = {row["model"] for row in rows}
@@ -41,13 +41,13 @@ def run() -> None:
     left = [row for row in rows if row["model"] in LEAVE_OUT.value]
     rows = [row for row in rows if row not in left]
     kept, held = records.hold_out_largest(rows) if FIT.value and HOLD_OUT.value else (rows, [])
-    parts = study.Parts(kept, held, left, n=SIZE.value, d=DATA.value, bootstrap=BOOTSTRAP.value,
-                        floors=floors(folder / "evaluation" / "evaluation.json"))
     if not FIT.value:
-        figure.curve(rows, None, out / "figure.svg", left=left)
-        figure.curve(rows, None, out / "figure.png", left=left)
+        for ending in ("svg", "png"):
+            figure.curve(rows, None, out / f"figure.{ending}", left=left)
         print(f"wrote {out / 'figure.svg'} and figure.png")
         return
+    parts = study.Parts(kept, held, left, n=SIZE.value, d=DATA.value, bootstrap=BOOTSTRAP.value,
+                        floors=floors(folder / "evaluation" / "evaluation.json"))
     sections = study.draw(parts, out)
     for section in sections:
         print(section.text)

@@ -29,18 +29,15 @@ OUT = flags.DEFINE_string("out", None, "folder for fit.json, fit.svg and fit.png
 
 def run() -> None:
     """The door."""
-    import json
-
     from sora_jax import disk
-    from sora_jax.scaling import fit_figure, methods
+    from sora_jax.scaling import fit_figure, methods, outcome
 
     table = read()
     made, law = methods.apply(table, METHOD.value, BOOTSTRAP.value, SEED.value)
     print(made)
     out = Path(OUT.value)
     out.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in made.to_dict().items())
-    disk.write(out / "fit.json", f"{{\n{lines}\n}}\n".encode())
+    disk.write(out / "fit.json", outcome.text(made.to_dict()).encode())
     for ending in ("svg", "png"):
         fit_figure.draw(made, table, law, out / f"fit.{ending}")
     print(f"wrote {out / 'fit.json'}, fit.svg and fit.png")

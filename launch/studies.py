@@ -16,6 +16,11 @@ def find(name: str) -> str:
     return near[0]
 
 
+def folder(name: str) -> Path:
+    """A folder that is there, or the experiment of this name or number. Raises InputError."""
+    return Path(name) if Path(name).exists() else EXPERIMENTS / find(name)
+
+
 def configs(name: str) -> list:
     """The config of every run of an experiment, in its order."""
     return list(importlib.import_module(f"experiments.{name}.sweep").runs())

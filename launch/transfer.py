@@ -8,10 +8,9 @@ from pathlib import Path
 
 from absl import flags
 
-from launch import door
+from launch import door, studies
 
-ROOT = Path(__file__).resolve().parents[1]
-EXPERIMENT = flags.DEFINE_string("experiment", None, "folder that holds runs.jsonl, or its name under experiments/",
+EXPERIMENT = flags.DEFINE_string("experiment", None, "folder that holds runs.jsonl, or an experiment's name or number",
                                  required=True)
 OUT = flags.DEFINE_string("out", None, "folder to write to; the experiment's own if not given")
 
@@ -20,8 +19,7 @@ def run() -> None:
     """The door."""
     from sora_jax.scaling import records, transfer
 
-    folder = Path(EXPERIMENT.value)
-    folder = folder if folder.exists() else ROOT / "experiments" / folder
+    folder = studies.folder(EXPERIMENT.value)
     rows = records.read(folder / "runs.jsonl")
     found = transfer.lines(rows)
     print(f"{'rule':6}{'width':>7}{'best rate':>12}{'loss':>10}{'vertex':>10}{'moved, factors of two':>24}")

@@ -112,6 +112,11 @@ def images_per_clip(config: ConfigDict) -> int:
     return config.train.get("images", 0)
 
 
+def velocity_clips(config: ConfigDict) -> int:
+    """Clips of uniform motion that annealed weights go on from (0 in configs from before there were any)."""
+    return config.eval.get("velocity", 0)
+
+
 def one_frame(config: ConfigDict) -> ConfigDict:
     """The config with the run's one-frame clips in the place of its clips."""
     data = {**config.data, "frames": 1, "path": config.data.get("images", "")}
@@ -201,6 +206,10 @@ def validate(config: ConfigDict, here: bool = True) -> None:
         raise ConfigError(f"data.name={config.data.name!r} does not feed stage={config.stage!r}: a transformer trains"
                           " on latents, which python -m launch.encode makes, an autoencoder on clips")
     check_images(config)
+    clips = velocity_clips(config)
+    if clips < 0 or clips and config.stage != "dit":
+        raise ConfigError(f"eval.velocity={clips} for stage={config.stage!r}: give a number of clips for a transformer "
+                          "to go on from, or 0")
     size = dict(mesh(config).shape) if here else config.mesh
     ways = size["data"] * size["fsdp"]
     if config.train.batch % ways:

@@ -122,7 +122,7 @@ def hold(folder: str | os.PathLike) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Held(f"{folder} is being written by {file.read().strip() or 'another process'}; "
-                             "wait for it, stop it, or choose another folder") from None
+                       "wait for it, stop it, or choose another folder") from None
         except OSError as error:
             log.warning("%s: no file locks here (%s), so nothing stops a second writer", folder, error.strerror)
         file.truncate(0)

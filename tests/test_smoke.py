@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from configs import smoke
-from sora_jax import encoding, pipeline
+from sora_jax import encoding, judge, pipeline
 from sora_jax.scaling import records as ledger
 from sora_jax.train import loop
-from sora_jax.types import InputError
+from sora_jax.types import ConfigError, InputError
+
+CLIPS = 2
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def trained(root, coder):
     for split in ("train", "val"):
         encoding.encode(config, vae, meta, split, 32, encoding.Options(root / "latents", batch=8, shard=16))
     config = smoke.get_config("dit")
-    config.data.path, config.vae.weights = str(root / "latents"), str(coder)
+    config.data.path, config.vae.weights, config.eval.velocity = str(root / "latents"), str(coder), CLIPS
     loop.run(config, root / "dit")
     return root / "dit"
 
@@ -41,6 +43,28 @@ def test_every_stage_leaves_its_record_and_its_pictures(root, trained):
         assert (run / "curve.png").stat().st_size > 1000
         assert json.loads((run / "config.json").read_text())["stage"] == ("vae" if run.name == "vae" else "dit")
     assert list((root / "vae" / "media").glob("reconstructions*"))
+
+
+def test_every_annealed_point_carries_its_motion(trained):
+    for record in ledger.read(trained / "records.jsonl"):
+        lost = [record["metrics"][f"velocity_{split}_lost"] for split in judge.MOTIONS]
+        assert all(share in (0, 0.5, 1) for share in lost)
+        assert [f"velocity_{split}" in record["metrics"] for split in judge.MOTIONS] == [share < 1 for share in lost]
+
+
+def test_motion_that_cannot_be_measured_is_refused_before_training(root, trained, coder):
+    config = smoke.get_config("dit")
+    config.data.path, config.eval.velocity = str(root / "latents"), CLIPS
+    config.vae.weights = "experiments/000_autoencoder/weights.safetensors"
+    with pytest.raises(InputError, match="the model was trained on the latents of"):
+        loop.run(config, root / "other")
+    config.eval.velocity = -1
+    with pytest.raises(ConfigError, match="eval.velocity=-1"):
+        loop.run(config, root / "other")
+    config = smoke.get_config("vae")
+    config.eval.velocity = CLIPS
+    with pytest.raises(ConfigError, match="eval.velocity=2 for stage='vae'"):
+        loop.run(config, root / "other")
 
 
 def test_what_was_trained_draws(trained):

@@ -1,5 +1,5 @@
 """Seven sizes at five budgets, 2.5 to 40 TFLOP by factors of two, a second and third seed in the middle, and a larger
-size at up to five times the FLOPs of any of them, which the law must predict."""
+size at up to two and a half times the FLOPs of any of them, which the law must predict."""
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict

@@ -65,10 +65,9 @@ def activation_bytes(*, clips: float | int, tokens: float | int, width: int, dep
                      remat: str = "dots", mlp_ratio: int = 4, text_tokens: int = 0, heads: int = 0,
                      text: int = 0) -> dict[str, int]:
     """Estimated bytes of activations on one device that holds `clips` clips of `tokens` tokens: what all layers keep
-    until the backward pass, and the peak inside one. `text` are elements kept by the
-    caption encoder, a clip. `heads` counts score matrices that are materialised (0 for fused
-    attention). Coefficients fit what XLA allocates on CPU for depths 2 to 6, widths 128 and 256, 80 to 320 tokens:
-    kept within 2 %, peak within 20 %."""
+    until the backward pass, and the peak inside one. `text` are elements kept by the caption encoder, a clip. `heads`
+    counts score matrices that are materialised (0 for fused attention). Coefficients fit what XLA allocates on CPU for
+    depths 2 to 6, widths 128 and 256, 80 to 320 tokens: kept within 2 %, peak within 20 %."""
     d, m, scores = tokens * width, mlp_ratio, heads * tokens * (tokens + text_tokens)
     captions = 2 * text_tokens * width
     kept = {"full": d, "dots": (8 + m) * d + captions, "none": (32 + 6 * m) * d + captions + 2 * scores}

@@ -1,6 +1,7 @@
 """What every way of fitting returns: one frozen object of flat numbers with intervals, tables, and what is wrong with
 it; printable, and JSON both ways."""
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -97,6 +98,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def text(table: dict[str, Any]) -> str:
+    """A table as JSON with one field a line, so that a change of the data is read in a diff."""
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in plain(table).items())
+    return f"{{\n{lines}\n}}\n"
 
 
 def _frozen(value: Any) -> Any:

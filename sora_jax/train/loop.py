@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from sora_jax import build, checkpoint, disk, loader, report, sources
+from sora_jax import build, checkpoint, disk, loader, pipeline, report, sources
 from sora_jax.train import optimizer, recording, state
 from sora_jax.train.evaluating import Evaluation
 from sora_jax.train.program import program
@@ -74,6 +74,8 @@ class Job:
         self.source, self.collate = sources.training_source(config)
         self.origin = {"vae_hash": self.source.meta["vae_hash"]} if config.stage == "dit" else {}
         self.begin = starting(config, self.origin)
+        self.coder = pipeline.autoencoder(config.vae.weights, want=self.origin["vae_hash"])[0] if (
+            build.velocity_clips(config)) else None
         self.writer = report.Writer(folder)
         self.graph, self.tx, self.shardings, self.update = program(config, self.mesh)
         self.loaders = [self.load(self.source, config.train.batch)]

@@ -105,12 +105,11 @@ def finish(job, state: TrainState, stop) -> dict:
 
 def motion(job, ema) -> dict[str, float]:
     """Velocity errors of these weights, if `eval.velocity` asks for clips; what no clip showed is left out."""
-    config = job.config
-    if config.stage == "vae" or not config.eval.velocity:
+    clips = build.velocity_clips(job.config)
+    if not clips:
         return {}
-    coder, _ = pipeline.autoencoder(config.vae.weights, want=job.origin["vae_hash"])
-    drawn = pipeline.Pipeline(config, nnx.merge(job.graph, nnx.State(ema)), coder, None)
-    found = judge.motion(drawn, config.eval.velocity, batch=config.eval.velocity)
+    drawn = pipeline.Pipeline(job.config, nnx.merge(job.graph, nnx.State(ema)), job.coder, None)
+    found = judge.motion(drawn, clips, batch=clips)
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 

@@ -144,6 +144,6 @@ def test_the_new_fields_do_not_rename_old_runs():
     old = {part: {name: value for name, value in fields.items() if f"{part}.{name}" not in identity.NEUTRAL}
            if isinstance(fields, dict) else fields for part, fields in config.items()}
     assert identity.run_id(old) == identity.run_id(config)
-    for path, value in (("data.images", "there"), ("train.images", 1), ("train.start", "x")):
+    for path in identity.NEUTRAL:
         part, name = path.split(".")
-        assert identity.run_id({**config, part: {**config[part], name: value}}) != identity.run_id(old)
+        assert identity.run_id({**config, part: {**config[part], name: "other"}}) != identity.run_id(old), path

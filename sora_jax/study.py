@@ -4,13 +4,13 @@ a JSON file of what is in it, and a text. The same records give the same bytes.
 What records do not carry is left out: no valley without equal budgets, no motion without velocity errors.
 """
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from sora_jax import disk
 from sora_jax.scaling import figure, fit, fit_figure, methods, motion, outcome, readings, readings_figure, records
 from sora_jax.scaling.law import Law
 from sora_jax.types import InputError
@@ -121,7 +121,5 @@ def _motion(parts: Parts, out: Path) -> Section | None:
 
 
 def _save(path: Path, table: dict[str, Any]) -> Path:
-    """One field a line, so that a change of the data is read in a diff; JSON has no nan: null."""
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in outcome.plain(table).items())
-    path.write_text(f"{{\n{lines}\n}}\n")
+    disk.write(path, outcome.text(table).encode())
     return path
