@@ -1,23 +1,25 @@
-"""Seven sizes at five budgets, 2.5 to 40 TFLOP by factors of two, a second and third seed in the middle, and a larger
-size at up to two and a half times the FLOPs of any of them, which the law must predict."""
+"""Seven sizes of one depth at five budgets, 10 to 40 TFLOP by factors of the square root of two, a second and third
+seed in the middle, and an eighth, larger size at up to two and a half times the FLOPs of any of them, which the law
+must predict."""
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
 from configs import dit
 
-# Clips at which each size has spent 2.5, 5, 10, 20, 40 TFLOP, where that is 300 updates and more, in whole batches.
+# Clips at which each size has spent 10, 14.1, 20, 28.3 and 40 TFLOP, where that is 900 updates and more, in whole
+# batches.
 CELLS = {
-    "w80d3": (13_424, 26_832, 53_664, 107_328),
-    "w96d3": (9_984, 19_952, 39_920, 79_824),
-    "w96d4": (7_712, 15_408, 30_816, 61_632),
-    "w112d4": (5_904, 11_808, 23_600, 47_216),
-    "w112d5": (9_584, 19_152, 38_304, 76_624),
-    "w128d5": (7_536, 15_088, 30_160, 60_320),
-    "w144d6": (10_208, 20_416, 40_848),
+    "w96d4": (30_816, 43_584, 61_632, 87_216, 123_280),
+    "w112d4": (23_600, 33_376, 47_216, 66_800, 94_432),
+    "w128d4": (18_640, 26_352, 37_264, 52_736, 74_528),
+    "w144d4": (15_072, 21_312, 30_128, 42_640, 60_272),
+    "w160d4": (17_568, 24_864, 35_168, 49_712),
+    "w176d4": (14_736, 20_848, 29_488, 41_696),
+    "w192d4": (17_728, 25_088, 35_456),
 }
-MIDDLE, SEEDS, AGAIN = "w112d4", (1, 2), (11_808, 23_600)
-HELD_OUT, ENDS = "w160d6", (16_800, 33_600, 84_016)
+MIDDLE, SEEDS, AGAIN = "w144d4", (1, 2), (21_312, 30_128)
+HELD_OUT, ENDS = "w208d4", (21_584, 30_512, 76_272)  # 28.3, 40 and 100 TFLOP
 WARMUP = 1_600  # clips, a hundred updates
 
 
