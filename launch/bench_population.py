@@ -1,6 +1,6 @@
-"""Measures what training a population in one program gains over its members one after the other, on this device.
+"""Measures what training a population in one program gains over its members one after the other, on this machine.
 
-    python -m launch.bench_population --sizes=w32d2,w64d4 --batches=8,16 --members=1,2,4,8
+    JAX_NUM_CPU_DEVICES=2 python -m launch.bench_population --sizes=w32d2,w64d4 --batches=8,16 --members=2,4
 
 Prints seconds an update of one run and, for each number of members, their updates a second together as a multiple of
 that of one run: below 1 a population is slower than its members one after the other. Both programs take turns, and the

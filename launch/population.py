@@ -1,12 +1,13 @@
-"""Trains several seeds and learning rates of one small size together, in one compiled program on one device.
+"""Trains several seeds and learning rates of one small size together, in one compiled program.
 
     python -m launch.population --config=configs/dit.py:w32d2 --seeds=0,1,2 --rates=1e-3,3e-3 --workdir=runs/pop
 
 Every seed is trained at every rate. A member leaves in <workdir>/<name>-seed<seed>-lr<rate> what python -m launch.train
 would have left there, under the same id, and all records are gathered in <workdir>/runs.jsonl. The command resumes what
 the folder holds and skips what is recorded; members that diverge are named at the end and stop none of the others.
-It is for accelerators that one small run leaves idle: on one CPU core, members one after the other are mostly quicker.
-python -m launch.bench_population measures it.
+Members are shared out over as many devices as divide their number. A small run leaves the second core of a CPU idle,
+and most of an accelerator; JAX_NUM_CPU_DEVICES=2 before the command makes a device of each of two cores. On a single
+core, members one after the other are mostly quicker. python -m launch.bench_population measures it.
 """
 from pathlib import Path
 

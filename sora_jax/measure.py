@@ -85,8 +85,8 @@ class Gain(NamedTuple):
 
 def gains(config: ConfigDict, members: Sequence[int], rounds: int = 7, updates: int = 4,
           clock: Callable[[], float] = time.perf_counter) -> Iterator[Gain]:
-    """What populations of each of these sizes, all of different seeds, gain on this device: the run alone and the
-    population take turns of `updates` updates. Raises ConfigError."""
+    """What populations of each of these sizes, all of different seeds, gain here: the run alone, on one device, and the
+    population, on as many as its members share evenly, take turns of `updates` updates. Raises ConfigError."""
     build.validate(config, here=False)
     mesh, batch = build.mesh(config), random_batch(config)
     graph, tx, _, update = program(config, mesh)
@@ -101,10 +101,12 @@ def gains(config: ConfigDict, members: Sequence[int], rounds: int = 7, updates: 
 
     single = state.initial(lambda: build.make(config, config.seed), tx, mesh)
     for count in members:
-        together = population.compiled(config, graph, tx, mesh, own, range(count))
-        many, times = population.initial(config, tx, mesh, own, range(count)), []
+        crowd = population.spread(count)
+        together = population.compiled(config, graph, tx, crowd, own, range(count))
+        many, times = population.initial(config, tx, crowd, own, range(count)), []
+        batches = population.placed(crowd, (batch,) * count)
         for _ in range(1 + rounds):
             single, alone = turn(update, single, batch, jnp.float32(0.0))
-            many, joint = turn(together, many, (batch,) * count, jnp.zeros(count, jnp.float32))
+            many, joint = turn(together, many, batches, np.zeros(count, np.float32))
             times.append((alone, joint))
         yield Gain(count, *(statistics.median(turns) for turns in zip(*times[1:], strict=True)))

@@ -1,8 +1,8 @@
 """A population: runs of one size that differ in their seeds and rates, trained in one compiled program.
 
 Enters: their configs and a folder. Leaves, in a folder for each: what `loop.run` would have left there, to rounding
-(batched matrix products add up in another order). The state has an axis of members in front, but for what counts
-updates. A population that was killed goes on from its last checkpoint; a member that diverges stops none of the others.
+(batched products add up in another order). The state has an axis of members in front, split over the devices, but for
+what counts updates. A killed population goes on from its last checkpoint; one that diverges stops no other.
 """
 import contextlib
 import functools
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
@@ -27,6 +27,7 @@ from sora_jax.types import ConfigError, InputError
 
 FREE = ("name", "seed", "optimizer.lr")
 MEMBERS = "population.json"
+SPLIT = PartitionSpec("members")
 
 
 def validate(configs: Sequence[ConfigDict]) -> None:
@@ -52,7 +53,7 @@ def validate(configs: Sequence[ConfigDict]) -> None:
         build.check_schedule(config)
     for axis, size in build.mesh(configs[0]).shape.items():
         if size > 1:
-            raise ConfigError(f"mesh.{axis}={size}: a population is trained on one device; set it to 1")
+            raise ConfigError(f"mesh.{axis}={size}: no member of a population is split; set it to 1")
 
 
 def _flat(config: ConfigDict) -> dict[str, Any]:
@@ -71,35 +72,52 @@ def axes(own: TrainState) -> TrainState:
     return jax.tree.map(lambda mine: 0 if mine else None, own)
 
 
+def spread(members: int) -> Mesh:
+    """The devices that members share evenly: as many of this host's as divide their number."""
+    devices = jax.local_devices()
+    count = max(k for k in range(1, len(devices) + 1) if members % k == 0)
+    return Mesh(np.array(devices[:count]), ("members",))
+
+
+def shardings(mesh: Mesh, own: TrainState) -> TrainState:
+    """Members split over the devices of a mesh, and what they share on each."""
+    return jax.tree.map(lambda mine: NamedSharding(mesh, SPLIT if mine else PartitionSpec()), own)
+
+
 def initial(config: ConfigDict, tx, mesh: Mesh, own: TrainState, seeds: Sequence[int]) -> TrainState:
     """Step 0 of every member, in the bits of its seed."""
     def draw(seed):
         return state.draw(lambda: build.make(config, jax.random.key(seed)), tx)
 
-    made = jax.jit(jax.vmap(draw, out_axes=axes(own)), out_shardings=meshes.replicated(mesh))
+    made = jax.jit(jax.vmap(draw, out_axes=axes(own)), out_shardings=shardings(mesh, own))
     return made(jnp.array(seeds, jnp.uint32))
+
+
+def placed(mesh: Mesh, batches: Sequence[PyTree]) -> PyTree:
+    """The batches of all members as one tree with an axis of members, where they are needed."""
+    whole = jax.tree.map(lambda *each: jnp.stack(each), *batches)
+    return jax.device_put(whole, NamedSharding(mesh, SPLIT))
 
 
 def compiled(config: ConfigDict, graph: nnx.GraphDef, tx, mesh: Mesh, own: TrainState,
              seeds: Sequence[int]) -> Callable:
-    """`update(state, batches, rates)`: `train_step` of every member at its own rate. `batches` has one entry for each
-    of the seeds in ascending order; members of one seed see the same. One program serves any seeds and rates."""
+    """`update(state, batches, rates)`: `train_step` of every member on its batch of `placed`, at its own rate. Devices
+    do not wait for one another: members share nothing. One program serves any seeds and rates."""
     one = functools.partial(step.train_step, graph=graph, tx=tx, objective=build.training_objective(config),
                             ema=build.ema(config))
 
-    def update(current, batches, rates, seeds, place):
-        batch = jax.tree.map(lambda *each: jnp.stack(each)[place], *batches)
+    def update(current, batches, rates, seeds):
         return jax.vmap(lambda current, batch, rate, seed: one(current, batch, rate, seed=seed),
-                        in_axes=(axes(own), 0, 0, 0), out_axes=(axes(own), 0))(current, batch, rates, seeds)
+                        in_axes=(axes(own), 0, 0, 0), out_axes=(axes(own), 0))(current, batches, rates, seeds)
 
-    whole, clips = meshes.replicated(mesh), meshes.batch_sharding(mesh)
-    program = jax.jit(update, donate_argnums=0, in_shardings=(whole, clips, whole, whole, whole), out_shardings=whole)
-    place = [sorted(set(seeds)).index(seed) for seed in seeds]
-    return functools.partial(_last, program, jnp.array(seeds, jnp.uint32), jnp.array(place, jnp.int32))
+    parts = jax.tree.map(lambda mine: SPLIT if mine else PartitionSpec(), own)
+    local = jax.shard_map(update, mesh=mesh, in_specs=(parts, SPLIT, SPLIT, SPLIT), out_specs=(parts, SPLIT),
+                          check_vma=False)
+    return functools.partial(_last, jax.jit(local, donate_argnums=0), jnp.array(seeds, jnp.uint32))
 
 
-def _last(program, seeds, place, current, batches, rates):
-    return program(current, batches, rates, seeds, place)
+def _last(program, seeds, current, batches, rates):
+    return program(current, batches, rates, seeds)
 
 
 class Member(loop.Job):
@@ -147,28 +165,28 @@ class Population(loop.Job):
     def __init__(self, configs: Sequence[ConfigDict], folder: Path):
         super().__init__(configs[0], folder)
         self.company, self.label = len(configs), f"{len(configs)} members"
-        self.own = own(self.config, self.tx)
+        self.own, self.crowd = own(self.config, self.tx), spread(len(configs))
         self.seeds, self.lost = [config.seed for config in configs], {}
         self.members = [Member(self, config, folder / config.name) for config in configs]
         self.writer = Writers([member.writer for member in self.members], self.lost)
-        self.update = compiled(self.config, self.graph, self.tx, self.mesh, self.own, self.seeds)
+        self.update = compiled(self.config, self.graph, self.tx, self.crowd, self.own, self.seeds)
 
     def first(self) -> TrainState:
         """The state before the first update: the seeds' weights, or those that all begin from."""
-        fresh = initial(self.config, self.tx, self.mesh, self.own, self.seeds)
+        fresh = initial(self.config, self.tx, self.crowd, self.own, self.seeds)
         if self.begin is None:
             return fresh
         params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.company, *leaf.shape)), self.begin[0])
-        params = jax.device_put(params, meshes.replicated(self.mesh))
+        params = jax.device_put(params, NamedSharding(self.crowd, SPLIT))
         return fresh._replace(params=params, ema=jax.tree.map(jnp.copy, params))
 
     def abstract(self) -> TrainState:
         """The state as shapes with shardings."""
-        def widened(leaf, mine):
+        def widened(leaf, mine, sharding):
             shape = (self.company, *leaf.shape) if mine else leaf.shape
-            return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=meshes.replicated(self.mesh))
+            return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
 
-        return jax.tree.map(widened, super().abstract(), self.own)
+        return jax.tree.map(widened, super().abstract(), self.own, shardings(self.crowd, self.own))
 
     def rate(self, stop: loop.Stop | None) -> Callable:
         """The learning rates by absolute step; a member that is lost moves no more."""
@@ -176,12 +194,14 @@ class Population(loop.Job):
         return lambda count: np.array([0.0 if i in self.lost else rate(count) for i, rate in enumerate(rates)])
 
     def stream(self, begin: int) -> Iterator:
-        """Batches of every seed, in ascending order of the seeds."""
+        """The batches of all members; those of one seed are read once."""
         by_seed = dict(zip(self.seeds, self.members, strict=True))
         with contextlib.ExitStack() as stack:
-            streams = [stack.enter_context(contextlib.closing(loader.together(by_seed[seed].loaders, begin)))
-                       for seed in sorted(by_seed)]
-            yield from zip(*streams, strict=True)
+            streams = [stack.enter_context(contextlib.closing(loader.together(member.loaders, begin)))
+                       for member in by_seed.values()]
+            for batches in zip(*streams, strict=True):
+                of_seed = dict(zip(by_seed, batches, strict=True))
+                yield placed(self.crowd, [of_seed[seed] for seed in self.seeds])
 
     def look(self, current: TrainState) -> dict:
         """Scalars on the EMA weights of each."""
@@ -191,7 +211,8 @@ class Population(loop.Job):
 
     def part(self, current: TrainState, i: int) -> TrainState:
         """The state of one member."""
-        return jax.tree.map(lambda leaf, mine: leaf[i] if mine else leaf, current, self.own)
+        one = jax.tree.map(lambda leaf, mine: leaf[i] if mine else leaf, current, self.own)
+        return jax.device_put(one, meshes.replicated(self.mesh))
 
     def keep(self, saves: checkpoint.Checkpoints, k: int, current: TrainState) -> TrainState:
         """Save the state after update k. A member with NaN is lost from here on, and zero in every leaf."""
@@ -200,7 +221,7 @@ class Population(loop.Job):
         if len(self.lost) == self.company:
             raise FloatingPointError(f"all {self.company} members hold NaN or infinity by update {k}")
         if not good.all():
-            blank = jax.jit(functools.partial(_blank, self.own), out_shardings=meshes.replicated(self.mesh))
+            blank = jax.jit(functools.partial(_blank, self.own), out_shardings=shardings(self.crowd, self.own))
             current = blank(current, good)
         lost = {str(i): at for i, at in self.lost.items()}
         saves.save(k, current, {"seconds": self.seconds, "lost": lost, **self.origin})

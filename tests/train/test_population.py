@@ -120,6 +120,28 @@ def test_a_member_is_the_run_alone(alone, together, sane):
                 == {"checkpoints", "branch-10", "curve.png"})
 
 
+def test_members_that_begin_from_weights_and_see_images_too_are_the_runs_alone(cache, alone, sane, tmp_path):
+    images = fabricated.latents(tmp_path / "images", frames=1)
+    configs = [member(cache, f"seed{seed}", seed) for seed in (3, 4)]
+    for config in configs:
+        config.data.images, config.train.images = str(images), 1
+        config.train.start = str(alone / sane[0].name)
+    found = population.run(configs, tmp_path / "together")
+    for config in configs:
+        one = loop.run(config, tmp_path / "alone" / config.name)
+        other = [record for record in found if record["experiment"] == config.name]
+        assert [record["started_from"] for record in other] == [record["started_from"] for record in one]
+        assert other[0]["started_from"] and other[0]["images"] == one[0]["images"] == other[0]["clips"]
+        for a, b in zip(weights(tmp_path / "alone" / config.name), weights(tmp_path / "together" / config.name),
+                        strict=True):
+            np.testing.assert_allclose(a, b, atol=TOGETHER, rtol=0)
+
+
+def test_members_share_the_devices_that_divide_them():
+    counts = {members: population.spread(members).size for members in (1, 2, 3, 8, 9, 12)}
+    assert counts == {1: 1, 2: 2, 3: 3, 8: 8, 9: 3, 12: 6}
+
+
 def test_another_seed_or_rate_is_far_away(alone, together, sane):
     wanted = weights(alone / sane[0].name)[1]
     for config in sane[1:]:
@@ -167,7 +189,7 @@ def test_a_folder_of_other_members_is_refused(cache, together):
     ([{"train.batch": 16}, {}], "train.batch is 16 and 8: members of a population differ only in name, seed, optim"),
     ([{}, {"optimizer.muon": 0.0}], "optimizer.muon is 8.0 and 0.0"),
     ([{}, {"name": "a"}], "name='a' is that of 2 members"),
-    ([{"mesh.data": 2}] * 2, "mesh.data=2: a population is trained on one device"),
+    ([{"mesh.data": 2}] * 2, "mesh.data=2: no member of a population is split"),
     ([{"stage": "vae"}] * 2, "stage='vae': a population is of transformers"),
     ([], "without members"),
 ])
