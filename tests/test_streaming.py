@@ -19,6 +19,8 @@ MEMBERS = {
     "time 2": ("video_vae", {**TINY, "time": (2,), "space": (2,)}),
     "time 1,2": ("video_vae", {**TINY, "time": (1, 2), "space": (1, 2), "encoder": (4, 6, 6), "decoder": (4, 6, 6)}),
     "time 4": ("video_vae", {**TINY, "time": (4,), "space": (1,)}),
+    "wan, time 1,2": ("wan_vae", {"channels": 3, "time": (1, 2), "space": (2, 2), "encoder": (4, 4, 6),
+                                  "decoder": (4, 4, 6), "blocks": 1}),
 }
 CASES = [(name, chunk) for name in MEMBERS for chunk in ((1, 2, 3, 8) if name == "time 2,2" else (3,))]
 
