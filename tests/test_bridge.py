@@ -1,14 +1,19 @@
 """A foreign folder comes in whole or not at all, and goes out as it came."""
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
 from configs import smoke, wan
-from sora_jax import bridge, build, weights
+from sora_jax import bridge, build, pipeline, weights
 from sora_jax.types import InputError
 
+ROOT = Path(__file__).resolve().parents[1]
 FIELDS = {"name": "wan_vae", "weights": "", "patch": 1, "space": (2,), "time": (2,), "encoder": (4, 8),
           "decoder": (6, 12), "blocks": 1, "channels": 3}
 
@@ -109,3 +114,27 @@ def test_what_the_layout_cannot_say_is_not_written(config, params, tmp_path):
     with pytest.raises(InputError, match=r"vae.encoder=\(4, 6\) is not a base width times"):
         bridge.write_folder(tmp_path / "out", config, tree(params))
     assert not (tmp_path / "out").exists()
+
+
+def door(*arguments):
+    """Output of a door that succeeds."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=ROOT, env=environment,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_doors_lead_in_and_out(folder, params, tmp_path):
+    name, run = "diffusers-wan-vae", tmp_path / "run"
+    table = door("launch.import_weights", f"--from={name}", f"--dir={folder}", "--dry-run")
+    assert len(table.splitlines()) == len(params) - 2 and not run.exists()
+    assert "weights" in door("launch.import_weights", f"--from={name}", f"--dir={folder}", f"--out={run}")
+    vae, meta = pipeline.autoencoder(run)
+    assert meta["hash"] and meta["imported"]["layout"] == name
+    np.testing.assert_array_equal(vae.mean[...], params["mean"])
+    z = pipeline.encode(vae, np.zeros((1, 3, 4, 4, 3), np.uint8))
+    assert z.shape == (1, 2, 2, 2, 3) and np.isfinite(z).all()
+    door("launch.export_weights", f"--to={name}", f"--vae={run}", f"--out={tmp_path / 'back'}")
+    for file in (bridge.CONFIG, bridge.WEIGHTS):
+        assert (tmp_path / "back" / file).read_bytes() == (folder / file).read_bytes()

@@ -48,6 +48,10 @@ BAD = {
                          "--workdir={tmp}/population"], "mesh.fsdp=64 needs 64 devices"),
     "bench-size": (["bench_population", "--sizes=w1"], "no size 'w1'; the ladder has w32"),
     "figure-none": (["figure", "--experiment={tmp}", "--out={tmp}/figure"], "{tmp}"),
+    "import-folder": (["import_weights", "--from=diffusers-wan-vae", "--dir={tmp}/empty", "--out={tmp}/wan"],
+                      "config.json is not a readable config"),
+    "export-member": (["export_weights", "--to=diffusers-wan-vae", "--vae={tmp}/vae.safetensors", "--out={tmp}/wan"],
+                      "vae.name=video_vae has no layout diffusers-wan-vae"),
     "demo-clips": (["demo", "--clips=1", "--workdir={tmp}/demo"], "clips"),
 }
 
