@@ -2,20 +2,24 @@
 
 Frame 0 is encoded alone, so an image is a one-frame video and the encoding of a prefix is the prefix of the encoding
 (causal convolutions as in MAGVIT-v2, Yu et al. 2023, arXiv 2310.05737; per-position norms keep time causal). A
-space-to-depth `patch` comes first; each stage then halves time and/or space. No layer mixes frames backwards.
+space-to-depth `patch` comes first; each stage then halves time and/or space. No layer mixes frames backwards, so a
+clip can go through in chunks, each with the cache that the one before left.
 """
 import dataclasses
+import itertools
 import math
 
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from sora_jax.nn.axes import param
+from sora_jax.nn import autoencoder
+from sora_jax.nn.autoencoder import Autoencoder
 from sora_jax.nn.conv import IMPLS, CausalConv3d
 from sora_jax.nn.norm import RMSNorm
+from sora_jax.nn.stream import Past, through
 from sora_jax.types import ConfigError
 
 START_LOGVAR = -5.0  # a posterior as wide as its prior drowns the first signal: training sits at flat grey for long
@@ -56,15 +60,7 @@ class Config:
 
 def latent_shape(config: Config, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
     """Shape `(fl, hl, wl, z)` of a clip's latents. Raises ConfigError with the nearest size that fits."""
-    time, space = config.ratio
-    if (frames - 1) % time or frames < 1:
-        near = 1 + max(0, round((frames - 1) / time)) * time
-        raise ConfigError(f"data.frames={frames}: the VAE needs 1 + {time}k frames; use {near}")
-    for name, size in (("height", height), ("width", width)):
-        if size % space or size < space:
-            near = max(1, round(size / space)) * space
-            raise ConfigError(f"data.{name}={size} is not a multiple of the VAE's {space}; use {near}")
-    return 1 + (frames - 1) // time, height // space, width // space, config.channels
+    return autoencoder.latent_shape(config.ratio, config.channels, frames, height, width)
 
 
 class Block(nnx.Module):
@@ -76,9 +72,17 @@ class Block(nnx.Module):
         self.norm_time = RMSNorm(width, rngs=rngs)
         self.time = CausalConv3d(width, width, (3, 1, 1), gain=0.3, impl=impl, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b f h w d"]) -> Float[Array, "b f h w d"]:
+    def stream(self, x: Float[Array, "b f h w d"], past: Past) -> tuple[Float[Array, "b f h w d"], Past]:
+        """The next frames, with the cache of the convolution in time."""
         y = self.space(jax.nn.silu(self.norm_space(x)))
-        return x + self.time(jax.nn.silu(self.norm_time(y)))
+        y, past = self.time.stream(jax.nn.silu(self.norm_time(y)), past)
+        return x + y, past
+
+
+def in_turn(stem, stages, between) -> list:
+    """The layers in the order in which a clip passes them."""
+    pairs = itertools.zip_longest(stages, ([layer] for layer in between), fillvalue=())
+    return [stem, *(layer for blocks, after in pairs for layer in (*blocks, *after))]
 
 
 class Encoder(nnx.Module):
@@ -102,13 +106,13 @@ class Encoder(nnx.Module):
         self.head.bias.set_value(quiet)
 
     def __call__(self, x: Float[Array, "b f h w 3"]) -> Float[Array, "b fl hl wl zz"]:
-        x = self.stem(rearrange(x, "b f (h p) (w q) c -> b f h w (p q c)", p=self.patch, q=self.patch))
-        for i, blocks in enumerate(self.stages):
-            for block in blocks:
-                x = block(x)
-            if i < len(self.downs):
-                x = self.downs[i](x)
-        return self.head(jax.nn.silu(self.norm(x)))
+        return self.stream(x, None)[0]
+
+    def stream(self, x: Float[Array, "b f h w 3"], past: Past) -> tuple[Float[Array, "b fl hl wl zz"], Past]:
+        """The next frames, with the caches of all layers."""
+        x = rearrange(x, "b f (h p) (w q) c -> b f h w (p q c)", p=self.patch, q=self.patch)
+        x, past = through(in_turn(self.stem, self.stages, self.downs), x, past)
+        return self.head(jax.nn.silu(self.norm(x))), past
 
 
 class Up(nnx.Module):
@@ -118,13 +122,11 @@ class Up(nnx.Module):
         self.time, self.space = time, space
         self.conv = CausalConv3d(width, narrower * time * space**2, (1, 3, 3), impl=impl, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b f h w d"]) -> Float[Array, "b fo ho wo do"]:
-        x = rearrange(
-            self.conv(x),
-            "b f h w (t p q d) -> b (f t) (h p) (w q) d",
-            t=self.time, p=self.space, q=self.space,
-        )
-        return x[:, self.time - 1 :]
+    def stream(self, x: Float[Array, "b f h w d"], past: Past) -> tuple[Float[Array, "b fo ho wo do"], Past]:
+        """The next frames; only the beginning of a clip has frames before frame 0 to drop."""
+        y, kept = self.conv.stream(x, past)
+        y = rearrange(y, "b f h w (t p q d) -> b (f t) (h p) (w q) d", t=self.time, p=self.space, q=self.space)
+        return y[:, self.time - 1 if past is None else 0 :], kept
 
 
 class Decoder(nnx.Module):
@@ -145,46 +147,20 @@ class Decoder(nnx.Module):
         self.head = CausalConv3d(widths[0], 3 * config.patch**2, (1, 3, 3), gain=0.3, impl=impl, rngs=rngs)
 
     def __call__(self, z: Float[Array, "b fl hl wl z"]) -> Float[Array, "b f h w 3"]:
-        x = self.stem(z)
-        for i, blocks in enumerate(self.stages):
-            for block in blocks:
-                x = block(x)
-            if i < len(self.ups):
-                x = self.ups[i](x)
+        return self.stream(z, None)[0]
+
+    def stream(self, z: Float[Array, "b fl hl wl z"], past: Past) -> tuple[Float[Array, "b f h w 3"], Past]:
+        """The next latent frames, with the caches of all layers."""
+        x, past = through(in_turn(self.stem, self.stages, self.ups), z, past)
         x = self.head(jax.nn.silu(self.norm(x)))
-        return rearrange(x, "b f h w (p q c) -> b f (h p) (w q) c", p=self.patch, q=self.patch)
+        return rearrange(x, "b f h w (p q c) -> b f (h p) (w q) c", p=self.patch, q=self.patch), past
 
 
-class VideoVAE(nnx.Module):
-    """Encoder, decoder, and the per-channel mean and standard deviation that make latents unit-scaled."""
+class VideoVAE(Autoencoder):
+    """The encoder and the decoder of a config, with their statistics."""
 
     def __init__(self, config: Config, *, rngs):
-        self.config = config
-        self.encoder = Encoder(config, rngs=rngs)
-        self.decoder = Decoder(config, rngs=rngs)
-        self.mean = param(rngs.params(), jax.nn.initializers.zeros, (config.channels,), (None,))
-        self.std = param(rngs.params(), jax.nn.initializers.ones, (config.channels,), (None,))
-
-    def moments(
-        self, x: Float[Array, "b f h w 3"]
-    ) -> tuple[Float[Array, "b fl hl wl z"], Float[Array, "b fl hl wl z"]]:
-        """Posterior mean and log-variance (clipped to [-20, 10])."""
-        mean, logvar = jnp.split(self.encoder(x), 2, -1)
-        return mean, jnp.clip(logvar, -20.0, 10.0)
-
-    def __call__(self, x: Float[Array, "b f h w 3"], key: PRNGKeyArray):
-        """Reconstruction from a posterior sample, with the moments: `(b f h w 3, mean, logvar)`."""
-        mean, logvar = self.moments(x)
-        z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, mean.shape, mean.dtype)
-        return self.decoder(z), mean, logvar
-
-    def encode(self, x: Float[Array, "b f h w 3"]) -> Float[Array, "b fl hl wl z"]:
-        """Posterior mean, normalised per channel: what the diffusion model sees."""
-        return (self.moments(x)[0] - self.mean[...]) / self.std[...]
-
-    def decode(self, z: Float[Array, "b fl hl wl z"]) -> Float[Array, "b f h w 3"]:
-        """Normalised latents back to pixels in about [-1, 1]."""
-        return self.decoder(z * self.std[...] + self.mean[...])
+        super().__init__(config, Encoder(config, rngs=rngs), Decoder(config, rngs=rngs), rngs=rngs)
 
 
 def build(config: Config, *, rngs: nnx.Rngs) -> VideoVAE:

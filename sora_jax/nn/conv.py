@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from sora_jax.nn.axes import param
+from sora_jax.nn.stream import last_frames
 
 IMPLS = ("auto", "native", "taps")
 
@@ -20,19 +21,26 @@ def causal_conv3d(
     weight: Float[Array, "kf kh kw c d"],
     stride: tuple[int, int, int] = (1, 1, 1),
     impl: str = "auto",
+    past: Float[Array, "b p h w c"] | None = None,
 ) -> Float[Array, "b fo ho wo d"]:
-    """Convolution causal in time, "same" in space; `fo = (f - 1) // stride[0] + 1`, so frame 0 always stands alone."""
+    """Convolution causal in time, "same" in space; `fo = (f - 1) // stride[0] + 1`, so frame 0 always stands alone.
+
+    With `past`, the kf - 1 frames before `x`, it goes on where a clip of whole strides was left: `fo = f // stride[0]`.
+    """
     if impl == "auto":
         impl = "taps" if jax.default_backend() == "cpu" else "native"
     kf, kh, kw = weight.shape[:3]
     space = ((kh // 2, (kh - 1) // 2), (kw // 2, (kw - 1) // 2))
-    if impl == "native":
-        return lax.conv_general_dilated(
-            x, weight, stride, ((kf - 1, 0), *space), dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
-        )
     b, f = x.shape[:2]
     fo = (f - 1) // stride[0] + 1
-    if kf > 1:
+    if past is not None:
+        fo, x = f // stride[0], jnp.concatenate([past, x], 1)[:, stride[0] - 1 :]
+    if impl == "native":
+        before = kf - 1 if past is None else 0
+        return lax.conv_general_dilated(
+            x, weight, stride, ((before, 0), *space), dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+        )
+    if kf > 1 and past is None:
         x = jnp.pad(x, ((0, 0), (kf - 1, 0), (0, 0), (0, 0), (0, 0)))
     taps = [x[:, k : k + (fo - 1) * stride[0] + 1 : stride[0]] for k in range(kf)]
     flat = rearrange(jnp.concatenate(taps, -1) if kf > 1 else taps[0], "b f h w c -> (b f) h w c")
@@ -59,4 +67,12 @@ class CausalConv3d(nnx.Module):
         self.stride, self.impl = stride, impl
 
     def __call__(self, x: Float[Array, "b f h w c"]) -> Float[Array, "b fo ho wo d"]:
-        return causal_conv3d(x, self.weight[...], self.stride, self.impl) + self.bias[...]
+        return self.stream(x, None)[0]
+
+    def stream(
+        self, x: Float[Array, "b f h w c"], past: Float[Array, "b p h w c"] | None
+    ) -> tuple[Float[Array, "b fo ho wo d"], Float[Array, "b p h w c"]]:
+        """The next frames of a clip, whole strides after the first frame, with the last kf - 1 frames as the cache."""
+        weight = self.weight[...]
+        y = causal_conv3d(x, weight, self.stride, self.impl, past) + self.bias[...]
+        return y, last_frames(x, past, len(weight) - 1)

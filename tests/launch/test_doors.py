@@ -49,6 +49,10 @@ BAD = {
     "bench-size": (["bench_population", "--sizes=w1"], "no size 'w1'; the ladder has w32"),
     "bench-latents": (["bench_plan", "--sizes=w32d2", "--latents={tmp}/no"], "launch.encode"),
     "figure-none": (["figure", "--experiment={tmp}", "--out={tmp}/figure"], "{tmp}"),
+    "import-folder": (["import_weights", "--from=diffusers-wan-vae", "--dir={tmp}/empty", "--out={tmp}/wan"],
+                      "config.json is not a readable config"),
+    "export-member": (["export_weights", "--to=diffusers-wan-vae", "--vae={tmp}/vae.safetensors", "--out={tmp}/wan"],
+                      "vae.name=video_vae has no layout diffusers-wan-vae"),
     "demo-clips": (["demo", "--clips=1", "--workdir={tmp}/demo"], "clips"),
 }
 

@@ -91,3 +91,18 @@ def test_the_layer_has_bias_gain_and_axis_names():
     plain = layer(x)
     layer.bias.set_value(jnp.arange(128.0))
     np.testing.assert_allclose(layer(x) - plain, np.broadcast_to(np.arange(128.0), plain.shape), atol=AGREE)
+
+
+@pytest.mark.parametrize("impl", ["native", "taps"])
+@pytest.mark.parametrize("kernel, stride", SHAPES)
+def test_chunks_with_their_cache_are_the_whole(kernel, stride, impl):
+    layer = CausalConv3d(3, 2, kernel, stride=stride, impl=impl, rngs=nnx.Rngs(0))
+    step = stride[0]
+    x, _ = drawn(kernel, frames=1 + 4 * step)
+    whole, parts, past, start = layer(x), [], None, 0
+    for end in (1, 1 + step, 1 + 3 * step, 1 + 4 * step):
+        part, past = layer.stream(x[:, start:end], past)
+        assert past.shape[1] == kernel[0] - 1
+        parts.append(part)
+        start = end
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=AGREE)
