@@ -47,6 +47,7 @@ BAD = {
     "population-mesh": (["population", "--config=configs/dit.py:w32d2", "--config.mesh.fsdp=64", "--rates=1e-3,2e-3",
                          "--workdir={tmp}/population"], "mesh.fsdp=64 needs 64 devices"),
     "bench-size": (["bench_population", "--sizes=w1"], "no size 'w1'; the ladder has w32"),
+    "features-wheel": (["features", "--wheel={tmp}/no.whl", "--out={tmp}/features"], "no wheel at {tmp}/no.whl"),
     "figure-none": (["figure", "--experiment={tmp}", "--out={tmp}/figure"], "{tmp}"),
     "demo-clips": (["demo", "--clips=1", "--workdir={tmp}/demo"], "clips"),
 }
