@@ -26,7 +26,8 @@ def get_config(stage: str = "vae") -> ConfigDict:
     config.eval.clips, config.eval.times = 16, 4
     if stage == "vae":
         config.data.crop, config.data.crop_frames = 16, 3
-        config.objective = ConfigDict({"name": "vae", "kind": "l1l2", "kl": 1e-5})
+        config.objective = ConfigDict({"name": "vae", "kind": "l1l2", "kl": 1e-5, "perceptual_weight": 0.0,
+                                       "temporal_weight": 0.0})
         config.eval.clips = 8
     else:
         config.data.name, config.data.path = "latents", "runs/smoke-latents"

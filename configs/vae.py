@@ -11,6 +11,8 @@ def get_config() -> ConfigDict:
     config.stage = "vae"
     config.data.crop, config.data.crop_frames = 32, 9
     config.objective = ConfigDict({"name": "vae", "kind": "l1l2", "kl": 1e-5})
+    config.objective.perceptual_weight = 0.0  # of a distance of features, whose weights python -m launch.features gets
+    config.objective.temporal_weight = 0.0  # of the error of the change from frame to frame
     config.optimizer.lr = 2e-3
     config.train.clips, config.train.batch = 40_000, 16
     config.eval.clips = 128

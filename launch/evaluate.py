@@ -2,8 +2,9 @@
 
     python -m launch.evaluate --run=experiments/001_first_curve --prompts=256 --out=runs/evaluation
 
-An autoencoder: PSNR, foreground PSNR and SSIM on held-out clips. A transformer: prompt adherence on captions that no
-training clip carries, and the velocity error next to the parser floor and the autoencoder floor.
+An autoencoder: PSNR, SSIM, flicker, latent statistics and spectra of held-out clips (of a folder of videos with
+--videos), and feature distances if python -m launch.features got their weights. A transformer: prompt adherence on
+captions that no training clip carries, and the velocity error next to the parser floor and the autoencoder floor.
 """
 import json
 from pathlib import Path
@@ -16,29 +17,32 @@ RUN = flags.DEFINE_string("run", None, "run folder, committed weights, or a weig
 OUT = flags.DEFINE_string("out", "", "folder for evaluation.json and the sheets; default <run>/evaluation")
 PROMPTS = flags.DEFINE_integer("prompts", 256, "captions to draw", lower_bound=1)
 CLIPS = flags.DEFINE_integer("clips", 64, "held-out clips for reconstruction and velocity", lower_bound=1)
+VIDEOS = flags.DEFINE_string("videos", "", "folder of videos to score an autoencoder on; empty: its val split")
 FAMILIES = flags.DEFINE_list("families", "uniform,composition", "families the captions come from")
 MOTIONS = flags.DEFINE_multi_enum("motion", ["id"], ["id", "ood_speed", "ood_radius"],
                                   "speeds and sizes whose velocity error is measured; may be given again")
 STEPS = flags.DEFINE_integer("steps", 0, "sampler steps; 0: as configured", lower_bound=0)
 GUIDANCE = flags.DEFINE_float("guidance", -1.0, "classifier-free guidance; negative: as configured")
 SEED = flags.DEFINE_integer("seed", 0, "of the noise")
+SHOWN = 4  # clips on an autoencoder's sheet
 
 
 def autoencoder(run, out: Path) -> dict:
-    """Reconstruction of held-out clips."""
-    import numpy as np
+    """Reconstruction, motion, features and latents of held-out clips, or of a folder of videos."""
+    from sora_jax import appraise, collate, pretrained, sources, video
 
-    from sora_jax import collate, pipeline, sources, video
-    from sora_jax.evals import reconstruction
-
-    source = sources.dataset(run.config, split="val")
+    config, changes = run.config.copy_and_resolve_references(), {}
+    if VIDEOS.value:
+        changes = {"path": VIDEOS.value, "manifest": "", "held_out": 0.0, "quarantine": str(out / "quarantine.jsonl")}
+        with config.unlocked():
+            config.data.name = "videos"
+    source = sources.dataset(config, split="val", **changes)
     clips = collate.draw(source, range(min(CLIPS.value, len(source))))[0]
-    found = reconstruction.evaluate(lambda x: pipeline.decode(run.model, pipeline.encode(run.model, x), 8), clips)
-    back = pipeline.decode(run.model, pipeline.encode(run.model, clips[:6]))
-    video.write_image(out / "reconstructions.png",
-                      video.contact_sheet([clip for pair in zip(clips, back, strict=False) for clip in pair]))
-    recipe = f"{len(clips)} clips of the val split, {np.shape(clips)[1:]}, posterior mean, MSE over all pixels"
-    return {"reconstruction": found, "recipe": recipe}
+    found, back = appraise.evaluate(run.model, clips, pretrained.features() if pretrained.available() else None)
+    video.write_image(out / "reconstructions.png", appraise.sheet(clips[:SHOWN], back[:SHOWN]))
+    origin = VIDEOS.value or "the val split"
+    recipe = f"{len(clips)} clips of {origin}, {clips.shape[1:]}, posterior mean, MSE over all pixels"
+    return {**found, "recipe": recipe, "autoencoder": run.meta.get("hash", "an unfinished run"), "name": config.name}
 
 
 def transformer(out: Path) -> dict:

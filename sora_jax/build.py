@@ -14,7 +14,7 @@ from flax import nnx, traverse_util
 from ml_collections import ConfigDict
 
 from sora_jax import mesh as meshes
-from sora_jax import registry
+from sora_jax import pretrained, registry
 from sora_jax.diffusion import joint
 from sora_jax.scaling.budget import Budget, text_elements
 from sora_jax.train import ema as averages
@@ -84,7 +84,8 @@ def model(config: ConfigDict, params: dict) -> nnx.Module:
 
 def objective(config: ConfigDict):
     """What the run minimises."""
-    return section(config, "objective", registry.load("objectives", config.objective.name).Objective)
+    kind = registry.load("objectives", config.objective.name).Objective
+    return section(config, "objective", kind, **pretrained.term(config))
 
 
 def training_objective(config: ConfigDict):
@@ -160,7 +161,8 @@ def tokens_per_clip(config: ConfigDict) -> int:
 def forward_flops(config: ConfigDict) -> dict[str, int]:
     """Forward FLOPs of one training clip, and of the one-frame clips beside it, by group, exact and analytic."""
     if config.stage == "vae":
-        return registry.load("models", config.vae.name).flops(vae_config(config), *clip_shape(config))
+        module, seen = registry.load("models", config.vae.name), clip_shape(config)
+        return module.flops(vae_config(config), *seen) | pretrained.flops(config, *seen)
     dit, text = model_config(config)
     flops, images = registry.load("models", config.model.name).flops, images_per_clip(config)
     clip = flops(dit, text, tokens_per_clip(config), text.states)
@@ -185,8 +187,7 @@ def steps(config: ConfigDict) -> int:
 
 def validate(config: ConfigDict, here: bool = True) -> None:
     """Everything that can be wrong before a compile. Raises ConfigError naming the field and the cure.
-
-    `here`: the run is to start on this machine, so its mesh and data must fit; a plan needs neither.
+    `here`: the run is to start on this machine, so its mesh, data and features must be there; a plan needs none.
     """
     if config.stage not in ("vae", "dit"):
         raise ConfigError(f"stage={config.stage!r} is not one of vae, dit")
@@ -197,8 +198,9 @@ def validate(config: ConfigDict, here: bool = True) -> None:
     if config.stage == "vae" and config.dtype != "float32":
         raise ConfigError(f"dtype={config.dtype!r}: the autoencoder computes in float32 only")
     if config.stage == "dit":
-        model_config(config)
-        sampler(config)
+        model_config(config), sampler(config)
+    if here:
+        pretrained.check(config)
     if hasattr(objective(config), "errors") != (config.stage == "dit"):
         fit = ", ".join(name for name in registry.names("objectives") if (name == "vae") == (config.stage == "vae"))
         raise ConfigError(f"objective.name={config.objective.name!r} does not train stage={config.stage!r}; use {fit}")

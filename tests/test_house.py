@@ -22,8 +22,8 @@ READS_CONFIGS = {"sora_jax/build.py", "sora_jax/pipeline.py"}
 A_TABLE = {"configs/base.py": "get_config"}  # every field with its default: a list, not a procedure
 
 ASSEMBLED = ("types registry mesh disk page video video.* loader weights report collate generate build sources "
-             "checkpoint lease sweeping board measure study pipeline encoding judge streaming tiling bridge scaling.* "
-             "train.* datasets.* evals.*")
+             "checkpoint lease sweeping board measure study pipeline encoding judge streaming tiling bridge torch_file "
+             "pretrained appraise scaling.* train.* datasets.* evals.*")
 
 # A file (the first pattern that fits) may import these files of ours, and no others.
 LAYERS = {
@@ -38,6 +38,7 @@ LAYERS = {
     "sora_jax.scaling.*": "types scaling.*",
     "sora_jax.mesh": "types nn.axes",
     "sora_jax.disk": "types",
+    "sora_jax.torch_file": "types",
     "sora_jax.page": "types disk",
     "sora_jax.lease": "types disk",
     "sora_jax.sweeping": "types lease disk",

@@ -1,7 +1,8 @@
 """Autoencoder objective: reconstruction (L1, L2 or both) + KL to a standard normal (Kingma & Welling 2013, eq. 10).
 
 The weight of the KL is per latent element against per pixel element. `perceptual` is the place for a feature distance:
-a callable `(x, reconstruction) -> scalar` given at construction, weighted by `perceptual_weight`.
+a callable `(x, reconstruction) -> scalar` given at construction, weighted by `perceptual_weight`; `temporal_weight`
+weighs the L1 error of the change from frame to frame, which is what flickers.
 """
 import dataclasses
 from collections.abc import Callable
@@ -24,6 +25,7 @@ class Objective:
     kind: str = "l1l2"
     kl: float = 1e-4
     perceptual_weight: float = 0.0
+    temporal_weight: float = 0.0
     perceptual: Callable | None = None
 
     def __post_init__(self):
@@ -31,6 +33,9 @@ class Objective:
             raise ConfigError(f"objective.kind={self.kind!r} is not one of l1, l2, l1l2")
         if not self.kl >= 0:
             raise ConfigError(f"objective.kl={self.kl} must not be negative")
+        for name in ("perceptual_weight", "temporal_weight"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"objective.{name}={getattr(self, name)} must not be negative")
         if bool(self.perceptual_weight) != (self.perceptual is not None):
             raise ConfigError("objective.perceptual_weight needs a perceptual distance, and only then is non-zero")
 
@@ -47,4 +52,7 @@ class Objective:
         if self.perceptual is not None:
             scalars["perceptual"] = self.perceptual(x, reconstruction)
             loss = loss + self.perceptual_weight * scalars["perceptual"]
+        if self.temporal_weight and x.shape[1] > 1:
+            scalars["temporal"] = jnp.mean(jnp.abs(jnp.diff(error, axis=1)))
+            loss = loss + self.temporal_weight * scalars["temporal"]
         return loss, scalars

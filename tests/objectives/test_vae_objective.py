@@ -110,12 +110,28 @@ def test_a_perceptual_distance_has_its_place(drawn):
     np.testing.assert_array_equal(seen[0][1], model.back)
 
 
+def test_the_error_that_comes_and_goes(drawn):
+    x, model = drawn
+    plain, scalars = Objective().loss(model, batch(x), jax.random.key(0))
+    assert "temporal" not in scalars
+    want = np.abs(np.diff(np.asarray(model.back, np.float64) - x, axis=1)).mean()
+    loss, scalars = Objective(temporal_weight=0.5).loss(model, batch(x), jax.random.key(0))
+    assert float(scalars["temporal"]) == pytest.approx(want, rel=EXACT)
+    assert float(loss - plain) == pytest.approx(0.5 * want, rel=1e-4)
+    steady = Objective(temporal_weight=0.5).loss(Fixed(jnp.asarray(x + 0.25)), batch(x), jax.random.key(0))[1]
+    assert float(steady["temporal"]) < EXACT
+    still = Objective(temporal_weight=0.5).loss(Fixed(model.back[:, :1]), batch(x[:, :1]), jax.random.key(0))
+    assert np.isfinite(still[0]) and "temporal" not in still[1]
+
+
 def test_what_cannot_be_minimised_is_refused():
     with pytest.raises(ConfigError, match="objective.kind='l3' is not one of l1, l2, l1l2"):
         Objective(kind="l3")
     for wrong in ({"perceptual_weight": 1.0}, {"perceptual": lambda a, b: 0.0}):
         with pytest.raises(ConfigError, match="perceptual_weight needs a perceptual distance"):
             Objective(**wrong)
+    with pytest.raises(ConfigError, match="objective.temporal_weight=-1.0 must not be negative"):
+        Objective(temporal_weight=-1.0)
 
 
 def test_the_sample_is_what_is_reconstructed():
