@@ -70,8 +70,11 @@ def transformer(out: Path) -> dict:
 def run() -> None:
     """The door."""
     from sora_jax import checkpoint
+    from sora_jax.types import InputError
 
     opened = checkpoint.load_for_inspection(RUN.value)
+    if VIDEOS.value and opened.config.stage != "vae":
+        raise InputError(f"--videos={VIDEOS.value} scores an autoencoder; {RUN.value} is a {opened.config.stage} run")
     base = Path(RUN.value)
     out = Path(OUT.value or (base if base.is_dir() else base.parent) / "evaluation")
     found = autoencoder(opened, out) if opened.config.stage == "vae" else transformer(out)

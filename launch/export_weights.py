@@ -11,17 +11,18 @@ from launch import door
 
 TO = flags.DEFINE_enum("to", None, ["diffusers-wan-vae"], "layout of the folder", required=True)
 VAE = flags.DEFINE_string("vae", None, "autoencoder: run folder or weights file", required=True)
-OUT = flags.DEFINE_string("out", None, "folder to write", required=True)
+OUT = flags.DEFINE_string("out", None, "new folder to write", required=True)
 
 
 def run() -> None:
     """The door."""
     from flax import nnx
 
-    from sora_jax import bridge, pipeline
+    from sora_jax import bridge, disk, pipeline
 
+    out = disk.fresh(OUT.value)
     vae, meta = pipeline.autoencoder(VAE.value)
-    bridge.write_folder(OUT.value, meta["config"], nnx.to_pure_dict(nnx.state(vae)))
+    bridge.write_folder(out, meta["config"], nnx.to_pure_dict(nnx.state(vae)))
     print(f"{OUT.value}: {TO.value} of the autoencoder at {VAE.value}")
 
 

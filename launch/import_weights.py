@@ -7,8 +7,6 @@ The folder holds config.json and diffusion_pytorch_model.safetensors of diffuser
 that is missing, unknown or of another shape is an error that names it; --dry-run checks all of them, prints the table
 of names and writes nothing.
 """
-from pathlib import Path
-
 from absl import flags
 
 from launch import door
@@ -27,13 +25,11 @@ def run() -> None:
     from sora_jax import bridge, build, disk, weights
     from sora_jax.types import InputError
 
-    out = Path(OUT.value)
     if bool(OUT.value) == DRY_RUN.value:
         raise InputError(f"--out={OUT.value or None}: give the folder of the run, or --dry-run without one")
-    if OUT.value and out.exists() and any(out.iterdir()):
-        raise InputError(f"--out={out} is not empty; give a new folder")
+    out = None if DRY_RUN.value else disk.fresh(OUT.value)
     opened = bridge.open_folder(DIR.value, wan.get_config())
-    if DRY_RUN.value:
+    if out is None:
         print(bridge.described(opened))
         return
     text = build.to_json(opened.config)

@@ -17,6 +17,7 @@ from sora_jax.evals import channels, frechet, kid, perceptual, reconstruction, s
 
 STAGE = 1  # whose channels' mean and std are compared as Gaussians: low, so that few frames are enough
 FRAMES = 64  # seen at once by the feature network
+FAINT = 1e-12  # of the largest power: rounding of a frequency that a clip does not have
 GAIN = 4  # of the differences on a sheet
 
 
@@ -53,13 +54,16 @@ def latents(vae: nnx.Module, clips: UInt8[np.ndarray, "n f h w c"], back: UInt8[
     found = channels.evaluate(mean, logvar)
     unit = (mean - np.float32(found["mean"])) / np.maximum(np.float32(found["std"]), 1e-6)
     true, made = spectrum.spatial(clips), spectrum.spatial(back)
+    there = true.power > FAINT * true.power.max()
+    kept = spectrum.Spectrum(true.frequency[there], made.power[there] / true.power[there])
     return {
         "latents": found | {"shape": mean.shape[1:], "recipe": "posterior mean and variance, not normalised; KL in nats"
                                                                f" per element; dead: KL under {channels.DEAD}"},
         "spectrum": {"space": written(spectrum.spatial(unit)), "time": written(spectrum.temporal(unit)),
-                     "pixels_kept": written(spectrum.Spectrum(true.frequency, made.power / true.power.clip(1e-9))),
+                     "pixels_kept": written(kept),
                      "recipe": "cycles per sample; latents with zero mean and unit variance per channel, so white "
-                               "noise is 1; pixels_kept: power of the reconstruction over that of the clip"},
+                               "noise is 1; pixels_kept: power of the reconstruction over that of the clip, where "
+                               "the clip has any"},
     }
 
 

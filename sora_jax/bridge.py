@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors import numpy as safetensors
 
 from sora_jax import build, disk, weights
-from sora_jax.types import InputError
+from sora_jax.types import ConfigError, InputError
 
 LAYOUTS = ("diffusers-wan-vae",)
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
@@ -122,7 +122,10 @@ def open_folder(folder: str | Path, config: ConfigDict) -> Opened:
     config = config.copy_and_resolve_references()
     config.vae.update(fields)
     rows, path = table(fields), folder / WEIGHTS
-    own = {name: leaf.shape for name, leaf in weights.named_leaves(build.graph(config)[1]).items()}
+    try:
+        own = {name: leaf.shape for name, leaf in weights.named_leaves(build.graph(config)[1]).items()}
+    except ConfigError as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from error
     want = {row.foreign: turned(np.broadcast_to(np.float32(0), own[row.own]), row, back=True).shape for row in rows}
     have = _read(path, lambda file, name: tuple(file.get_slice(name).get_shape()))
     for name in sorted(set(want) | set(have)):
@@ -181,7 +184,7 @@ def read_config(folder: Path) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """(fields of a `vae` section, statistics) of a folder. Raises InputError naming what is not Wan 2.1's layout."""
     path = folder / CONFIG
     try:
-        given = json.loads(path.read_text())
+        given = dict(json.loads(path.read_text()))
         for name, allowed in FIXED.items():
             if given.get(name, allowed[0]) not in allowed:
                 raise InputError(f"{path}: {name}={given[name]!r} is not Wan 2.1's layout, which has {allowed[0]!r}")
@@ -194,17 +197,19 @@ def read_config(folder: Path) -> tuple[dict[str, Any], dict[str, list[float]]]:
             "blocks": given["num_res_blocks"], "channels": given["z_dim"],
         }
         statistics = {name: [float(value) for value in given[name]] for name in STATISTICS}
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is not a readable config; give the folder that holds it and {WEIGHTS}") from error
     except KeyError as error:
         raise InputError(f"{path}: {error.args[0]} is missing") from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"{path} is no config of an AutoencoderKLWan ({error})") from error
-    if times[0] != 1:
+    if list(times[:1]) != [1]:
         raise InputError(f"{path}: dim_mult={times} must begin with 1: the first convolution has base_dim channels")
     for name, values in statistics.items():
         if len(values) != fields["channels"]:
             raise InputError(f"{path}: {name} has {len(values)} numbers, z_dim is {fields['channels']}")
+    if not all(value > 0 for value in statistics["latents_std"]):
+        raise InputError(f"{path}: latents_std={statistics['latents_std']} must be positive, latents are divided by it")
     return fields, statistics
 
 

@@ -51,6 +51,14 @@ def write(path: Path, data: bytes) -> None:
     sync(path.parent)
 
 
+def fresh(folder: str | os.PathLike) -> Path:
+    """`folder` if it is empty or not there yet; else InputError, so that nothing in it is written over."""
+    path = Path(folder)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"--out={path} is {'not empty' if path.is_dir() else 'a file'}; give a new folder")
+    return path
+
+
 def checksum(path: Path, durable: bool = False) -> tuple[int, int]:
     """(size in bytes, crc32); `durable` also syncs the file."""
     size = crc = 0

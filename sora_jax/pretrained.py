@@ -39,9 +39,15 @@ def available() -> bool:
     return PATH.is_file()
 
 
+def features(path: Path | None = None) -> nnx.Module:
+    """The network with the published weights, from `PATH` unless told otherwise. Raises InputError if they are missing
+    or damaged."""
+    return loaded(PATH if path is None else path)
+
+
 @functools.lru_cache
-def features(path: Path = PATH) -> nnx.Module:
-    """The network with the published weights. Raises InputError if they are missing or damaged."""
+def loaded(path: Path) -> nnx.Module:
+    """The network with the weights of a file, read once."""
     arrays = torch_file.read(checked(path))
     with jax.ensure_compile_time_eval():  # the first call may come from inside a loss that is being traced
         return registry.load("models", "features").from_arrays(arrays)

@@ -1,4 +1,4 @@
-"""A clip through an autoencoder chunk by chunk: the answer of the whole clip, in memory that does not grow with it.
+"""A clip through an autoencoder chunk by chunk: the answer of the whole clip, in device memory that does not grow.
 
 On the device there is one chunk and one cache; the clip and the answer are arrays on the host. At most three programs
 are compiled: for the chunk that begins a clip, for those after it, and for a shorter last one.
@@ -27,7 +27,7 @@ encode_step = jax.jit(_encode, static_argnums=0)
 decode_step = jax.jit(_decode, static_argnums=0)
 
 
-def encoded(vae: nnx.Module, parts: Iterable[Shaped[Array | np.ndarray, "b f h w 3"]]) -> Iterator[np.ndarray]:
+def encoded(vae: nnx.Module, parts: Iterable[Shaped[Array | np.ndarray, "_b _f _h _w 3"]]) -> Iterator[np.ndarray]:
     """Normalised latents of each part of a clip in turn; pixels are uint8, or floats in [-1, 1].
 
     The first part has 1 + time·k frames and the others time·k. Raises InputError for another number.
@@ -35,24 +35,34 @@ def encoded(vae: nnx.Module, parts: Iterable[Shaped[Array | np.ndarray, "b f h w
     return _passed(encode_step, vae, _checked(parts, vae.config.ratio[0]))
 
 
-def decoded(vae: nnx.Module, parts: Iterable[Float[Array | np.ndarray, "b fl hl wl z"]]) -> Iterator[np.ndarray]:
+def decoded(vae: nnx.Module, parts: Iterable[Float[Array | np.ndarray, "_b _fl _hl _wl _z"]]) -> Iterator[np.ndarray]:
     """Float pixels of each part of a clip's normalised latents in turn; a part has any number of frames."""
     return _passed(decode_step, vae, parts)
 
 
 def encode(vae: nnx.Module, x: Shaped[Array | np.ndarray, "b f h w 3"],
            chunk: int = 1) -> Float[np.ndarray, "b fl hl wl z"]:
-    """`vae.encode` of a clip of 1 + time·k frames, `chunk` latent frames at a time. Raises InputError."""
+    """`vae.encode` of a clip of 1 + time·k frames, `chunk` latent frames at a time. Raises InputError before anything
+    is encoded."""
     time = vae.config.ratio[0]
+    _counted(chunk, x.shape[1])
+    if (x.shape[1] - 1) % time:
+        raise InputError(f"the clip has {x.shape[1]} frames; the autoencoder needs 1 + {time}k")
     ends = range(1 + time * (chunk - 1), x.shape[1] + time * chunk, time * chunk)
     return _filled(encoded(vae, _parts(x, ends)), 1 + (x.shape[1] - 1) // time)
 
 
 def decode(vae: nnx.Module, z: Float[Array | np.ndarray, "b fl hl wl z"],
            chunk: int = 1) -> Float[np.ndarray, "b f h w 3"]:
-    """`vae.decode` of latents, `chunk` latent frames at a time."""
+    """`vae.decode` of latents, `chunk` latent frames at a time. Raises InputError before anything is decoded."""
+    _counted(chunk, z.shape[1])
     ends = range(chunk, z.shape[1] + chunk, chunk)
     return _filled(decoded(vae, _parts(z, ends)), 1 + (z.shape[1] - 1) * vae.config.ratio[0])
+
+
+def _counted(chunk: int, frames: int) -> None:
+    if chunk < 1 or frames < 1:
+        raise InputError(f"{frames} frames in chunks of {chunk}: both must be positive")
 
 
 def _passed(step, vae, parts):

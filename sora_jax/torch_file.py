@@ -5,10 +5,12 @@ and the storage types below; any other name is refused before anything is called
 """
 import collections
 import io
+import lzma
 import math
 import pickle
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +25,9 @@ DTYPES = {
     "BFloat16Storage": ml_dtypes.bfloat16, "LongStorage": np.int64, "IntStorage": np.int32, "ShortStorage": np.int16,
     "CharStorage": np.int8, "ByteStorage": np.uint8, "BoolStorage": np.bool_,
 }
-DAMAGE = (AssertionError, AttributeError, EOFError, IndexError, KeyError, MemoryError, OverflowError, TypeError,
-          UnicodeDecodeError, ValueError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile, NotImplementedError)
+DAMAGE = (AssertionError, AttributeError, EOFError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError,
+          TypeError, UnicodeDecodeError, ValueError, lzma.LZMAError, pickle.UnpicklingError, struct.error,
+          zipfile.BadZipFile, zlib.error)  # NotImplementedError and RecursionError are RuntimeErrors
 
 
 class Storage(NamedTuple):
@@ -81,7 +84,10 @@ class Reader(pickle.Unpickler):
         kind, dtype, key, _, numel, *rest = pid
         if kind != "storage" or not isinstance(dtype, np.dtype) or any(part is not None for part in rest):
             raise Refused(f"it refers to a {ascii(kind)} that is not a whole storage")
-        return self.met.setdefault(str(key), Storage(dtype, str(key), int(numel)))
+        storage = Storage(dtype, str(key), int(numel))
+        if self.met.setdefault(storage.key, storage) != storage:
+            raise Refused(f"its tensors disagree about storage {ascii(storage.key)}")
+        return storage
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:

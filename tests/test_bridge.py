@@ -30,7 +30,8 @@ def params(config):
     """Every weight drawn."""
     rng = np.random.default_rng(0)
     flat = weights.named_leaves(build.graph(config)[1])
-    return {name: rng.normal(size=leaf.shape).astype(np.float32) for name, leaf in flat.items()}
+    made = {name: rng.normal(size=leaf.shape).astype(np.float32) for name, leaf in flat.items()}
+    return made | {"std": np.abs(made["std"]) + 0.1}
 
 
 @pytest.fixture
@@ -87,6 +88,9 @@ def test_a_key_that_does_not_fit_is_named(folder, change, words):
     ({"is_residual": True}, "is_residual=True is not Wan 2.1's layout"), ({"patch_size": 2}, "patch_size=2"),
     ({"attn_scales": [1.0]}, "attn_scales"), ({"dim_mult": [2, 4]}, "must begin with 1"),
     ({"_class_name": "AutoencoderKL"}, "_class_name='AutoencoderKL'"), ({"latents_mean": [0.0]}, "has 1 numbers"),
+    ({"latents_mean": ["a"]}, "is no config of an AutoencoderKLWan"), ({"dim_mult": []}, r"dim_mult=\[\] must begin"),
+    ({"latents_std": [1.0, 0.0, 1.0]}, "must be positive"),
+    ({"temperal_downsample": [True, True]}, "config.json: vae.encoder=.* need one width per stage"),
 ])
 def test_a_config_of_another_layout_is_refused(folder, change, words):
     path = folder / bridge.CONFIG
@@ -99,12 +103,11 @@ def test_a_folder_that_is_none_is_refused(folder):
     (folder / bridge.WEIGHTS).write_bytes(b"not weights")
     with pytest.raises(InputError, match="not a readable safetensors file"):
         bridge.open_folder(folder, wan.get_config())
-    (folder / bridge.CONFIG).write_text("{")
-    with pytest.raises(InputError, match="not a readable config"):
-        bridge.open_folder(folder, wan.get_config())
-    (folder / bridge.CONFIG).write_text("{}")
-    with pytest.raises(InputError, match="base_dim is missing"):
-        bridge.open_folder(folder, wan.get_config())
+    for text, words in ((b"{", "not a readable config"), (b"\xff{}", "not a readable config"), (b"{}", "base_dim"),
+                        (b"[]", "base_dim is missing"), (b"[1]", "no config of an AutoencoderKLWan")):
+        (folder / bridge.CONFIG).write_bytes(text)
+        with pytest.raises(InputError, match=words):
+            bridge.open_folder(folder, wan.get_config())
 
 
 def test_what_the_layout_cannot_say_is_not_written(config, params, tmp_path):
@@ -136,5 +139,10 @@ def test_the_doors_lead_in_and_out(folder, params, tmp_path):
     z = pipeline.encode(vae, np.zeros((1, 3, 4, 4, 3), np.uint8))
     assert z.shape == (1, 2, 2, 2, 3) and np.isfinite(z).all()
     door("launch.export_weights", f"--to={name}", f"--vae={run}", f"--out={tmp_path / 'back'}")
+    kept = (run / "config.json").read_bytes()
+    refused = subprocess.run([sys.executable, "-m", "launch.export_weights", f"--to={name}", f"--vae={run}",
+                              f"--out={run}"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert refused.returncode == 2 and "is not empty; give a new folder" in refused.stderr
+    assert (run / "config.json").read_bytes() == kept
     for file in (bridge.CONFIG, bridge.WEIGHTS):
         assert (tmp_path / "back" / file).read_bytes() == (folder / file).read_bytes()

@@ -23,6 +23,15 @@ def test_a_failed_write_leaves_the_old_bytes_and_no_litter(tmp_path, monkeypatch
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.json"]
 
 
+def test_only_an_empty_folder_is_fresh(tmp_path):
+    assert disk.fresh(tmp_path / "new") == tmp_path / "new" and disk.fresh(tmp_path) == tmp_path
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="file is a file; give a new folder"):
+        disk.fresh(tmp_path / "file")
+    with pytest.raises(InputError, match="is not empty; give a new folder"):
+        disk.fresh(tmp_path)
+
+
 @pytest.fixture
 def sealed(tmp_path):
     (tmp_path / "d" / "e").mkdir(parents=True)

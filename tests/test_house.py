@@ -41,6 +41,8 @@ LAYERS = {
     "sora_jax.torch_file": "types",
     "sora_jax.page": "types disk",
     "sora_jax.lease": "types disk",
+    "sora_jax.tiling": "types",
+    "sora_jax.streaming": "types video",
     "sora_jax.sweeping": "types lease disk",
     "sora_jax.board": "types lease page",
     # 2 shelves: never one another

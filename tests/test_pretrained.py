@@ -1,9 +1,12 @@
 """The published feature weights: refused if absent or damaged; if present, they know what they see."""
+import hashlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from films import CARPHONE
+from flax import nnx
 
 from configs import smoke
 from sora_jax import build, pretrained, video
@@ -21,6 +24,33 @@ def test_what_is_not_the_file_is_refused(tmp_path):
     (tmp_path / "other.pth").write_bytes(b"other")
     with pytest.raises(InputError, match="is not the published file .*python -m launch.features"):
         pretrained.features(tmp_path / "other.pth")
+
+
+def test_every_reader_looks_at_the_path_of_the_moment(monkeypatch, tmp_path):
+    path = tmp_path / "net.pth"
+    monkeypatch.setattr(pretrained, "PATH", path)
+    with pytest.raises(InputError, match="no feature weights at .*net.pth"):
+        pretrained.features()
+    assert not pretrained.available()
+    path.write_bytes(b"whole")
+    monkeypatch.setattr(pretrained, "SHA256", hashlib.sha256(b"whole").hexdigest())
+    seen = []
+    monkeypatch.setattr(pretrained.torch_file, "read", lambda path: seen.append(path) or {})
+    with pytest.raises(InputError, match="feature weights lack _conv_stem.weight"):
+        pretrained.features()
+    assert pretrained.available() and seen == [path]
+
+
+def test_a_network_is_kept_by_the_path_it_came_from(monkeypatch, tmp_path):
+    monkeypatch.setattr(pretrained, "checked", lambda path: path)
+    monkeypatch.setattr(pretrained.torch_file, "read", lambda path: {})
+    monkeypatch.setattr(features, "from_arrays", lambda arrays: nnx.Module())
+    found = []
+    for name in ("a.pth", "b.pth", "a.pth"):
+        monkeypatch.setattr(pretrained, "PATH", tmp_path / name)
+        found.append(pretrained.features())
+    assert found[0] is found[2] and found[0] is not found[1]
+    assert pretrained.features(tmp_path / "b.pth") is found[1]
 
 
 def test_a_loss_of_features_needs_them_where_it_trains_and_not_where_it_is_planned(monkeypatch, tmp_path):
@@ -54,7 +84,7 @@ def test_a_man_in_a_suit_at_the_wheel():
 
 @needs_weights
 def test_the_distance_grows_with_damage_and_its_gradient_mends():
-    pretrained.features.cache_clear()  # so that the weights are read while the loss is traced
+    pretrained.loaded.cache_clear()  # so that the weights are read while the loss is traced
     rng, distance = np.random.default_rng(0), pretrained.Distance()
     x = jnp.asarray(np.kron(rng.uniform(-1, 1, (1, 2, 4, 4, 3)), np.ones((1, 1, 8, 8, 1))), jnp.float32)
     noise = jnp.asarray(rng.normal(size=x.shape), jnp.float32)

@@ -119,5 +119,13 @@ def test_a_chunk_that_does_not_compress_is_refused(frames, words):
     with pytest.raises(InputError) as caught:
         list(streaming.encoded(vae, [x[:, :count] for count in frames]))
     assert str(caught.value) == words
-    with pytest.raises(InputError, match="chunk 1 of the clip has 1 frames"):
-        streaming.encode(vae, x[:, :2], 1)
+
+
+def test_a_clip_that_cannot_be_cut_is_refused_before_it_begins(monkeypatch):
+    vae, (x, z, _) = drawn("time 2,2"), whole("time 2,2")
+    monkeypatch.setattr(streaming, "_passed", lambda *_: pytest.fail("began"))
+    with pytest.raises(InputError, match=r"the clip has 6 frames; the autoencoder needs 1 \+ 4k"):
+        streaming.encode(vae, x[:, :6], 1)
+    for call, frames, chunk in ((streaming.encode, x, 0), (streaming.decode, z, -1), (streaming.decode, z[:, :0], 1)):
+        with pytest.raises(InputError, match="both must be positive"):
+            call(vae, frames, chunk)

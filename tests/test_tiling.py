@@ -38,7 +38,7 @@ def test_what_sees_one_cell_has_no_seam(apply, scale):
     assert made.seam <= EXACT
 
 
-def test_the_seam_bounds_what_blending_leaves():
+def test_here_the_seam_is_more_than_what_blending_leaves():
     made = tiling.tiled(blurred, X, tile=(8, 12), overlap=4, scale=1)
     error = np.abs(made.x - blurred(X)).max()
     assert EXACT < error < made.seam

@@ -7,6 +7,7 @@ import struct
 import sys
 import types
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -164,6 +165,43 @@ def test_a_file_cut_anywhere_is_one_line(tmp_path, torch):
         data = layout(tensors(ARRAYS), torch)
         for size in range(0, len(data) - 1, 7):
             refusal(tmp_path, data[:size])
+
+
+def packed(data, method=zipfile.ZIP_DEFLATED):
+    """A zip whose only entry is `data` as data.pkl, and where the entry's bytes begin."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("net/data.pkl", data)
+    return bytearray(buffer.getvalue()), 30 + len("net/data.pkl")
+
+
+def test_a_damaged_compressed_pickle_is_one_line(tmp_path, torch):
+    inner = pickled(tensors(ARRAYS), torch, view=False)
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        data, start = packed(inner, method)
+        for place in range(start, start + 60, 3):
+            refusal(tmp_path, data[:place] + b"\xff" * 8 + data[place + 8:])
+    data, start = packed(inner)
+    data[start] |= 6  # a block type that deflate does not have
+    with pytest.raises(zlib.error):
+        zlib.decompress(data[start:], -15)
+    assert "invalid block type" in refusal(tmp_path, data)
+
+
+def test_an_encrypted_pickle_is_refused(tmp_path, torch):
+    data, _ = packed(pickled(tensors(ARRAYS), torch, view=False))
+    data[6] |= 1  # the flag in the entry's own header, then in the directory
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    assert "encrypted" in refusal(tmp_path, data)
+
+
+@pytest.mark.parametrize("layout", [stream, zipped])
+@pytest.mark.parametrize("other", [np.arange(4, dtype=np.int32), np.arange(3, dtype=np.float32)])
+def test_one_storage_of_two_kinds_is_refused(tmp_path, torch, layout, other):
+    data = np.arange(4, dtype=np.float32)
+    for first, second in ((data, other), (other, data)):
+        value = {"x": Tensor(first, "0", (2,), (1,)), "y": Tensor(second, "0", (2,), (1,))}
+        assert "its tensors disagree about storage '0'" in refusal(tmp_path, layout(value, torch))
 
 
 def test_other_things_are_refused(tmp_path, torch):

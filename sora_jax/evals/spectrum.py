@@ -17,15 +17,16 @@ class Spectrum(NamedTuple):
 
 
 def spatial(x: Shaped[np.ndarray, "b f h w c"]) -> Spectrum:
-    """|FFT over h and w|² / (h w), mean over clips, frames, channels and rings one step of the longer side wide. The
-    corners beyond 0.5 are left out."""
+    """|FFT over h and w|² / (h w), mean over clips, frames, channels and rings one step of the longer side wide. What
+    is beyond 0.5, or would round to a ring beyond it, is left out."""
     height, width = x.shape[2:4]
     power = np.zeros((height, width))
     for clip in x:
         power += (np.abs(np.fft.fft2(clip.astype(np.float64), axes=(1, 2))) ** 2).mean((0, 3)) / (height * width)
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     longer = max(height, width)
-    ring, inside = np.rint(radius * longer).astype(int), radius <= 0.5 + 1e-9
+    ring = np.rint(radius * longer).astype(int)
+    inside = (radius <= 0.5 + 1e-9) & (2 * ring <= longer)
     count = np.bincount(ring[inside])
     mean = np.bincount(ring[inside], power[inside] / len(x)) / np.maximum(count, 1)
     return Spectrum(np.flatnonzero(count) / longer, mean[count > 0])

@@ -138,28 +138,32 @@ def from_arrays(arrays: Mapping[str, np.ndarray], config: Config = Config()) -> 
     unused or of another shape."""
     left = {name: array for name, array in arrays.items() if not name.endswith(UNUSED)}
 
-    def take(name):
+    with nnx.use_eager_sharding(False):
+        graph, state = nnx.split(nnx.eval_shape(lambda: Features(config, rngs=nnx.Rngs(0))))
+    wanted = dict(nnx.to_flat_state(state))
+
+    def take(name, *shape):
         if name not in left:
             raise InputError(f"the feature weights lack {name}; they are of another network")
-        return np.asarray(left.pop(name), np.float64)
+        array = left.pop(name)
+        if np.shape(array) != shape:
+            raise InputError(f"the feature weights' {name} is {np.shape(array)}, not {shape}; they are of another "
+                             "network")
+        return np.asarray(array, np.float64)
 
     made = {}
     for name, (place, norm, order) in convolutions(config).items():
-        kernel, gain, bias, mean, variance = (take(part) for part in (
-            f"{name}.weight", *(f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var"))))
+        high, wide, *into, out = wanted[(*place, "kernel")].shape
+        kernel = take(f"{name}.weight", out, *(into or [1]), high, wide)
+        gain, bias, mean, variance = (take(f"{norm}.{part}", out)
+                                      for part in ("weight", "bias", "running_mean", "running_var"))
         scale = gain / np.sqrt(variance + EPSILON)
         kernel = kernel * scale[:, None, None, None]
         kernel = kernel.transpose(2, 3, 1, 0) if order == "hwio" else kernel[:, 0].transpose(1, 2, 0)
         made[(*place, "kernel")], made[(*place, "bias")] = kernel, bias - mean * scale
-    made["classes", "kernel"], made["classes", "bias"] = take("_fc.weight").T[None, None], take("_fc.bias")
+    made["classes", "kernel"] = take("_fc.weight", config.classes, config.head).T[None, None]
+    made["classes", "bias"] = take("_fc.bias", config.classes)
     if left:
         raise InputError(f"the feature weights hold {min(left)}, which the network lacks; they are of another network")
-    with nnx.use_eager_sharding(False):
-        graph, state = nnx.split(nnx.eval_shape(lambda: Features(config, rngs=nnx.Rngs(0))))
-    wanted = dict(nnx.to_flat_state(state))
-    for place, leaf in wanted.items():
-        if made[place].shape != leaf.shape:
-            raise InputError(f"the feature weights' {'/'.join(map(str, place))} is {made[place].shape}, not "
-                             f"{leaf.shape}; they are of another network")
     flat = {place: leaf.replace(jnp.asarray(made[place], jnp.float32)) for place, leaf in wanted.items()}
     return nnx.merge(graph, nnx.from_flat_state(flat))

@@ -2,7 +2,7 @@
 
 Causal 3×3×3 residual blocks, attention within each frame at the coarsest size, and space and time resampled apart.
 Frame 0 never meets a convolution that resamples time: going down it passes as it is, and going up the others see zeros
-in its place. With the published weights it is the published function; see `sora_jax.bridge`.
+in its place. At equal weights it is the function of diffusers' AutoencoderKLWan; see `sora_jax.bridge`.
 """
 import dataclasses
 import math

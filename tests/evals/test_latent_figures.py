@@ -44,6 +44,13 @@ def test_white_noise_is_flat(shape):
     np.testing.assert_allclose(found.frequency, np.arange(5) / 9)
 
 
+@pytest.mark.parametrize("size", [(6, 7), (7, 6), (10, 11), (2, 3), (5, 4), (8, 8), (9, 9)])
+def test_no_frequency_is_beyond_nyquist(size):
+    found = spectrum.spatial(np.random.default_rng(0).normal(size=(2, 1, *size, 1)))
+    longer = max(size)
+    np.testing.assert_allclose(found.frequency, np.arange(longer // 2 + 1) / longer)
+
+
 def test_a_wave_is_found_at_its_frequency_whatever_its_direction():
     """cos of amplitude 1 has |FFT|² = (hw / 2)² at two places of the ring."""
     y, x = np.meshgrid(np.arange(16), np.arange(16), indexing="ij")

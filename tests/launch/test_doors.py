@@ -37,6 +37,7 @@ BAD = {
     "sample-stage": (["sample", "--run=experiments/000_autoencoder", "--prompt=a", "--out={tmp}/out.mp4"], "vae run"),
     "evaluate-run": (["evaluate", "--run={tmp}/no"], "no such file or folder"),
     "evaluate-empty": (["evaluate", "--run={tmp}/empty"], "is not a run"),
+    "evaluate-videos": (["evaluate", "--run={run}", "--videos={tmp}"], "scores an autoencoder"),
     "encode-vae": (["encode", "--config=configs/vae.py", "--vae={tmp}/no", "--out={tmp}/latents"], "no autoencoder at"),
     "encode-field": (["encode", "--config=configs/vae.py", "--config.data.hight=3", "--out={tmp}/latents"],
                      "--config.data.height?"),

@@ -107,7 +107,14 @@ def test_the_cost_is_that_of_the_published_network():
 @pytest.mark.parametrize("change, said", [
     (lambda a: a.pop("_blocks.1._bn1.bias"), "lack _blocks.1._bn1.bias"),
     (lambda a: a.update(extra=np.ones(1)), "hold extra"),
-    (lambda a: a.update({"_fc.bias": np.ones(3)}), r"classes/bias is \(3,\), not \(7,\)"),
+    (lambda a: a.update({"_fc.bias": np.ones(3)}), r"_fc.bias is \(3,\), not \(7,\)"),
+    (lambda a: a.update({"_fc.weight": np.ones(10)}), r"_fc.weight is \(10,\), not \(7, 10\)"),
+    (lambda a: a.update({"_bn0.weight": np.ones(3)}), r"_bn0.weight is \(3,\), not \(4,\)"),
+    (lambda a: a.update({"_bn0.running_var": np.ones(1)}), r"_bn0.running_var is \(1,\), not \(4,\)"),
+    (lambda a: a.update({"_conv_stem.weight": np.ones((4, 27))}),
+     r"_conv_stem.weight is \(4, 27\), not \(4, 3, 3, 3\)"),
+    (lambda a: a.update({"_blocks.0._depthwise_conv.weight": np.ones((4, 2, 3, 3))}),
+     r"_depthwise_conv.weight is \(4, 2, 3, 3\), not \(4, 1, 3, 3\)"),
 ])
 def test_weights_of_another_network_are_refused(change, said):
     arrays = planted(SMALL)

@@ -1,4 +1,5 @@
 """diffusers' AutoencoderKLWan and ours, side by side; skipped where diffusers is not installed."""
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import wan_cases
@@ -26,7 +27,7 @@ def test_the_reference_is_what_diffusers_says(name):
 def test_nine_frames_are_three_chunks_there_and_one_here(name):
     model, vae = wan_cases.foreign(name)[0], wan_cases.ours(name)[0]
     said = wan_cases.answers(model, name, 9)
-    mean, logvar = vae.moments(wan_cases.clip(9))
+    mean, logvar = vae.moments(jnp.asarray(wan_cases.clip(9)))
     pixels = vae.decode((wan_cases.latents(name, 9) - vae.mean[...]) / vae.std[...])
     for key, value in (("mean", mean), ("logvar", logvar), ("pixels", pixels)):
         assert wan_cases.largest(value, said[key]) <= PARITY

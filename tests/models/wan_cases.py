@@ -79,13 +79,15 @@ def reference(name: str, frames: int) -> dict[str, np.ndarray]:
 @functools.lru_cache
 def ours(name: str):
     """(autoencoder of this package with the weights of a case, its config), through the bridge."""
+    import jax
+
     from configs import wan
     from sora_jax import bridge, build
 
     with tempfile.TemporaryDirectory() as folder:
         write(name, Path(folder), shapes(name))
         opened = bridge.open_folder(folder, wan.get_config())
-        return build.model(opened.config, bridge.params(opened)), opened.config
+        return build.model(opened.config, jax.tree.map(jax.numpy.asarray, bridge.params(opened))), opened.config
 
 
 def largest(a, b) -> float:
