@@ -205,13 +205,14 @@ def _title(law: Law | None) -> str:
             f"({law.points} points, {law.runs} runs)")
 
 
-def decimal(axes: Axes) -> None:
-    """Plain decimals on a log axis of losses; an axis of several decades keeps its powers of ten."""
-    low, high = axes.get_ylim()
-    if high < 100 * low:
-        axes.yaxis.set_major_locator(MaxNLocator(9) if high < 3 * low else LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+def decimal(axes: Axes, sides: str = "y") -> None:
+    """Plain decimals on log axes of losses; an axis of several decades keeps its powers of ten."""
+    for axis in (getattr(axes, f"{side}axis") for side in sides):
+        low, high = sorted(axis.get_view_interval())
+        if high < 100 * low:
+            axis.set_major_locator(MaxNLocator(9) if high < 3 * low else LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+            axis.set_minor_formatter(NullFormatter())
 
 
 def _counts(axes: Axes) -> None:

@@ -81,7 +81,7 @@ def draw(records: Sequence[Mapping[str, Any]], found: Sequence[Power], path: str
                         color=SHADES[name], markersize=4)
         losses.set(xscale="log", yscale="log", xlabel="validation loss", ylabel="velocity error, heights/s",
                    title="motion against loss")
-        decimal(losses)
+        decimal(losses, "xy")
         save(figure, path)
 
 
@@ -116,4 +116,5 @@ def _ratios(axes: Axes, rows: Sequence[Mapping[str, Any]], found: Mapping[str, P
             axes.plot(spread, power.coefficient * spread**power.exponent, color=SHADES[name], linewidth=1)
     axes.axhline(1, color=INK, linewidth=0.8)
     axes.set(xscale="log", xlabel="training FLOPs", ylabel="error over that of trained", title="untrained over trained")
+    axes.margins(y=0.2)
     axes.legend()
