@@ -17,10 +17,9 @@ from jaxtyping import Array, Float
 
 from sora_jax.nn import autoencoder
 from sora_jax.nn.autoencoder import Autoencoder
-from sora_jax.nn.conv import IMPLS, CausalConv3d
+from sora_jax.nn.conv import CausalConv3d
 from sora_jax.nn.norm import RMSNorm
 from sora_jax.nn.stream import Past, through
-from sora_jax.types import ConfigError
 
 START_LOGVAR = -5.0  # a posterior as wide as its prior drowns the first signal: training sits at flat grey for long
 
@@ -39,13 +38,7 @@ class Config:
     conv: str = "auto"
 
     def __post_init__(self):
-        if not len(self.encoder) == len(self.decoder) == len(self.time) + 1 == len(self.space) + 1:
-            raise ConfigError(
-                f"vae.encoder={self.encoder} and vae.decoder={self.decoder} need one width per stage, and vae.time and"
-                f" vae.space one reduction between each two: {len(self.time) + 1} stages here"
-            )
-        if self.conv not in IMPLS:
-            raise ConfigError(f"vae.conv={self.conv!r} is not one of {', '.join(IMPLS)}")
+        autoencoder.check(self.encoder, self.decoder, self.time, self.space, self.conv)
 
     @property
     def downs(self) -> tuple[tuple[int, int], ...]:

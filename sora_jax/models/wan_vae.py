@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from sora_jax.nn import autoencoder
 from sora_jax.nn.attention import attention
 from sora_jax.nn.autoencoder import Autoencoder
-from sora_jax.nn.conv import IMPLS, CausalConv3d
+from sora_jax.nn.conv import CausalConv3d
 from sora_jax.nn.frames import FrameConv
 from sora_jax.nn.linear import Linear
 from sora_jax.nn.norm import RMSNorm
@@ -41,18 +41,12 @@ class Config:
     conv: str = "auto"
 
     def __post_init__(self):
-        if not len(self.encoder) == len(self.decoder) == len(self.time) + 1 == len(self.space) + 1:
-            raise ConfigError(
-                f"vae.encoder={self.encoder} and vae.decoder={self.decoder} need one width per stage, and vae.time and"
-                f" vae.space one reduction between each two: {len(self.time) + 1} stages here"
-            )
+        autoencoder.check(self.encoder, self.decoder, self.time, self.space, self.conv)
         if self.patch != 1 or set(self.space) - {2} or set(self.time) - {1, 2}:
             raise ConfigError(f"vae.patch={self.patch}, vae.space={self.space}, vae.time={self.time}: vae.name=wan_vae"
                               " has patch 1, halves space between all stages, and time or not (2 or 1)")
         if any(width % 2 for width in self.decoder[1:]):
             raise ConfigError(f"vae.decoder={self.decoder}: every width but the first is halved, so make it even")
-        if self.conv not in IMPLS:
-            raise ConfigError(f"vae.conv={self.conv!r} is not one of {', '.join(IMPLS)}")
 
     @property
     def ratio(self) -> tuple[int, int]:

@@ -8,8 +8,19 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sora_jax.nn.axes import param
+from sora_jax.nn.conv import IMPLS
 from sora_jax.nn.stream import Past
 from sora_jax.types import ConfigError
+
+
+def check(encoder: tuple, decoder: tuple, time: tuple, space: tuple, conv: str) -> None:
+    """ConfigError naming the fields of `vae` that make no autoencoder: a width per stage, a reduction between each two,
+    and a convolution that there is."""
+    if not len(encoder) == len(decoder) == len(time) + 1 == len(space) + 1:
+        raise ConfigError(f"vae.encoder={encoder} and vae.decoder={decoder} need one width per stage, and vae.time and "
+                          f"vae.space one reduction between each two: {len(time) + 1} stages here")
+    if conv not in IMPLS:
+        raise ConfigError(f"vae.conv={conv!r} is not one of {', '.join(IMPLS)}")
 
 
 def latent_shape(ratio: tuple[int, int], channels: int, frames: int, height: int,
