@@ -187,6 +187,7 @@ def steps(config: ConfigDict) -> int:
 
 def validate(config: ConfigDict, here: bool = True) -> None:
     """Everything that can be wrong before a compile. Raises ConfigError naming the field and the cure.
+
     `here`: the run is to start on this machine, so its mesh, data and features must be there; a plan needs none.
     """
     if config.stage not in ("vae", "dit"):
@@ -198,7 +199,8 @@ def validate(config: ConfigDict, here: bool = True) -> None:
     if config.stage == "vae" and config.dtype != "float32":
         raise ConfigError(f"dtype={config.dtype!r}: the autoencoder computes in float32 only")
     if config.stage == "dit":
-        model_config(config), sampler(config)
+        model_config(config)
+        sampler(config)
     if here:
         pretrained.check(config)
     if hasattr(objective(config), "errors") != (config.stage == "dit"):
@@ -208,8 +210,7 @@ def validate(config: ConfigDict, here: bool = True) -> None:
         raise ConfigError(f"data.name={config.data.name!r} does not feed stage={config.stage!r}: a transformer trains"
                           " on latents, which python -m launch.encode makes, an autoencoder on clips")
     check_images(config)
-    clips = velocity_clips(config)
-    if clips < 0 or clips and config.stage != "dit":
+    if (clips := velocity_clips(config)) < 0 or clips and config.stage != "dit":
         raise ConfigError(f"eval.velocity={clips} for stage={config.stage!r}: give a number of clips for a transformer "
                           "to go on from, or 0")
     size = dict(mesh(config).shape) if here else config.mesh

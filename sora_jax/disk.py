@@ -55,7 +55,7 @@ def fresh(folder: str | os.PathLike) -> Path:
     """`folder` if it is empty or not there yet; else InputError, so that nothing in it is written over."""
     path = Path(folder)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(f"--out={path} is {'not empty' if path.is_dir() else 'a file'}; give a new folder")
+        raise InputError(f"{path} is {'not empty' if path.is_dir() else 'a file'}; give a new folder")
     return path
 
 

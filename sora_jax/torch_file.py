@@ -27,7 +27,7 @@ DTYPES = {
 }
 DAMAGE = (AssertionError, AttributeError, EOFError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError,
           TypeError, UnicodeDecodeError, ValueError, lzma.LZMAError, pickle.UnpicklingError, struct.error,
-          zipfile.BadZipFile, zlib.error)  # NotImplementedError and RecursionError are RuntimeErrors
+          zipfile.BadZipFile, zlib.error)
 
 
 class Storage(NamedTuple):

@@ -57,6 +57,14 @@ def test_a_copy_is_perfect_and_a_spoiled_one_is_not(clips, network):
     assert bad["spectrum"]["pixels_kept"]["power"][0] > 1.05
 
 
+@pytest.mark.parametrize("grey, there", [(0, []), (90, [0.0])])
+def test_a_frequency_that_no_clip_has_is_not_divided_by(grey, there):
+    clips = np.full((2, 3, 8, 8, 3), grey, np.uint8)
+    noisy = np.random.default_rng(0).integers(0, 9, clips.shape).astype(np.uint8) + clips
+    kept = appraise.latents(Copier(), clips, noisy)["spectrum"]["pixels_kept"]
+    assert kept["frequency"] == there and len(kept["power"]) == len(there) and np.isfinite(kept["power"]).all()
+
+
 def test_features_that_are_not_there_are_said(clips):
     found = appraise.evaluate(Copier(), clips[:1])[0]
     assert found["features"] == {"absent": f"get them: {pretrained.COMMAND}"}

@@ -1,7 +1,7 @@
 """The parts of a separable convolution on pictures `b h w c`, padded as TensorFlow's "same".
 
 A stride of s gives ceil(h / s) rows, and where the padding is odd the extra row is at the end. On CPU a depthwise
-convolution is a sum of shifted products, because XLA's grouped convolution is 3 to 7 times slower there.
+convolution is a sum of shifted products, because XLA's grouped convolution is slow there.
 """
 import jax
 import jax.numpy as jnp

@@ -99,8 +99,7 @@ def rates(params: nnx.State, base: int) -> dict[Any, Any]:
     """A pure dict of factors of Adam's rate: base / width for weights whose fan-in is the width, 1 for the others.
 
     Decoupled decay keeps the rate itself and so pulls hidden weights alike at every width (Dey et al. 2025, arXiv
-    2505.01618). Adam's eps stays: it would matter where gradients, which fall as 1 / width, come
-    down to it."""
+    2505.01618). Adam's eps stays: it would matter where gradients, which fall as 1 / width, come down to it."""
     known = weights(params)
     slower = shrink(known, base)
     return traverse_util.unflatten_dict({p: slower if weight.role.fan_in else 1.0 for p, weight in known.items()})
