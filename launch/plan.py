@@ -25,7 +25,7 @@ ESTIMATE = flags.DEFINE_boolean("estimate", False, "print what a minute of gener
 
 def run() -> None:
     """The door."""
-    from sora_jax import build
+    from sora_jax import costs
     from sora_jax.types import ConfigError
 
     if ESTIMATE.value:
@@ -37,7 +37,7 @@ def run() -> None:
     elif CONFIG.value is None:
         raise ConfigError("give --config=FILE, --experiment=NAME or --estimate")
     else:
-        budget = build.budget(CONFIG.value)
+        budget = costs.budget(CONFIG.value)
         print(budget.table(RATE.value))
         rate = measured(CONFIG.value) if MEASURE.value else RATE.value
         if PRICE.value is not None and rate:
@@ -48,9 +48,9 @@ def run() -> None:
 
 def sweep(configs: list) -> str:
     """One line a run, and the sum."""
-    from sora_jax import build
+    from sora_jax import costs
 
-    budgets = [build.budget(config) for config in configs]
+    budgets = [costs.budget(config) for config in configs]
     rows = [f"{'run':20}{'n_core':>14}{'n_total':>14}{'clips':>12}{'updates':>10}{'FLOPs':>11}{'hours':>9}"]
     for name, budget in zip([config.name for config in configs], budgets, strict=True):
         hours = f"{budget.hours(RATE.value):9.2f}" if RATE.value else ""

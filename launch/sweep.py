@@ -34,12 +34,12 @@ FALLEN = 20  # workers that may die of something else than their runs before the
 
 def table(configs: list) -> str:
     """One line per run: name, parameters, clips, FLOPs, id."""
-    from sora_jax import build
+    from sora_jax import costs
     from sora_jax.scaling import identity
 
     rows = [f"{'run':16}{'n_core':>12}{'n_total':>12}{'clips':>10}{'FLOPs':>11}  id"]
     for config in configs:
-        budget, name = build.budget(config), identity.run_id(config.to_dict())
+        budget, name = costs.budget(config), identity.run_id(config.to_dict())
         counts = f"{budget.n_core:12,}{budget.n_total:12,}{budget.clips:10,}"
         rows.append(f"{config.name:16}{counts}{budget.flops:11.3g}  {name}")
     return "\n".join(rows)
@@ -151,12 +151,12 @@ def hand_over(name: str, root: Path, chosen: list) -> None:
 
 def train(name: str, root: Path, configs: list, chosen: list) -> None:
     """All chosen runs, here, to their end."""
-    from sora_jax import build, sweeping
+    from sora_jax import sweeping, validation
     from sora_jax.scaling import records
     from sora_jax.types import InputError
 
     for config in chosen:
-        build.validate(config)
+        validation.validate(config)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if WORKER.value >= 0 or WORKERS.value == 1:
         ends = sweeping.work(tasks(chosen, root), first=max(WORKER.value, 0))

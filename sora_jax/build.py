@@ -1,6 +1,6 @@
 """Config → objects. The only reader of ConfigDict in the package; everything below takes plain values.
 
-`validate` raises one-line ConfigErrors before anything compiles; each other function makes one kind of object.
+Each function makes one kind of object; what can be wrong with a config is found in `validation`.
 """
 import dataclasses
 import functools
@@ -16,17 +16,9 @@ from ml_collections import ConfigDict
 from sora_jax import mesh as meshes
 from sora_jax import pretrained, registry
 from sora_jax.diffusion import joint
-from sora_jax.scaling.budget import Budget, text_elements
 from sora_jax.train import ema as averages
-from sora_jax.train import optimizer, widths
+from sora_jax.train import widths
 from sora_jax.types import ConfigError
-
-POSITIVE = {
-    "data": ("frames", "height", "width", "fps"), "text": ("width", "heads", "length", "pool"),
-    "vae": ("patch", "time", "space", "encoder", "decoder", "blocks", "channels"),
-    "model": ("width", "depth", "heads", "patch", "mlp_ratio"), "sampler": ("steps",), "train": ("clips", "batch"),
-    "eval": ("clips", "times"),
-}
 
 
 def section(config: ConfigDict | Mapping[str, Any], name: str, cls, **given: Any):
@@ -185,86 +177,6 @@ def steps(config: ConfigDict) -> int:
     return max(1, config.train.clips // config.train.batch)
 
 
-def validate(config: ConfigDict, here: bool = True) -> None:
-    """Everything that can be wrong before a compile. Raises ConfigError naming the field and the cure.
-
-    `here`: the run is to start on this machine, so its mesh, data and features must be there; a plan needs none.
-    """
-    if config.stage not in ("vae", "dit"):
-        raise ConfigError(f"stage={config.stage!r} is not one of vae, dit")
-    check_numbers(config)
-    tokens_per_clip(config)
-    module = registry.load("models", config.vae.name)
-    module.latent_shape(vae_config(config), config.data.frames, config.data.height, config.data.width)
-    if config.stage == "vae" and config.dtype != "float32":
-        raise ConfigError(f"dtype={config.dtype!r}: the autoencoder computes in float32 only")
-    if config.stage == "dit":
-        model_config(config)
-        sampler(config)
-    if here:
-        pretrained.check(config)
-    if hasattr(objective(config), "errors") != (config.stage == "dit"):
-        fit = ", ".join(name for name in registry.names("objectives") if (name == "vae") == (config.stage == "vae"))
-        raise ConfigError(f"objective.name={config.objective.name!r} does not train stage={config.stage!r}; use {fit}")
-    if here and (config.data.name == "latents") != (config.stage == "dit"):
-        raise ConfigError(f"data.name={config.data.name!r} does not feed stage={config.stage!r}: a transformer trains"
-                          " on latents, which python -m launch.encode makes, an autoencoder on clips")
-    check_images(config)
-    if (clips := velocity_clips(config)) < 0 or clips and config.stage != "dit":
-        raise ConfigError(f"eval.velocity={clips} for stage={config.stage!r}: give a number of clips for a transformer "
-                          "to go on from, or 0")
-    size = dict(mesh(config).shape) if here else config.mesh
-    ways = size["data"] * size["fsdp"]
-    if config.train.batch % ways:
-        raise ConfigError(f"train.batch={config.train.batch} is not a multiple of mesh.data × mesh.fsdp = {ways}")
-    check_schedule(config)
-    graph(config)
-
-
-def check_numbers(config: ConfigDict) -> None:
-    """ConfigError for the first number that must be positive and is not, and for windows larger than their clips."""
-    for part, names in POSITIVE.items():
-        for name in names:
-            value = config[part][name]
-            if not all(number > 0 for number in (value if isinstance(value, tuple) else (value,))):
-                raise ConfigError(f"{part}.{name}={value} must be positive")
-    if not 0 <= config.seed < 2**32:
-        raise ConfigError(f"seed={config.seed} is out of range; give one in [0, 2^32)")
-    if len(config.model.patch) != 3:
-        raise ConfigError(f"model.patch={tuple(config.model.patch)} must be three sizes: frames, rows, columns")
-    data, seen = config.data, clip_shape(config)
-    if any(part > whole for part, whole in zip(seen, (data.frames, data.height, data.width), strict=True)):
-        raise ConfigError(f"data.crop_frames={data.crop_frames}, data.crop={data.crop}: windows of {seen} do not fit"
-                          f" into clips of {(data.frames, data.height, data.width)}; make them smaller")
-
-
-def check_images(config: ConfigDict) -> None:
-    """ConfigError unless one-frame clips are asked for with a folder of them, for a transformer that can take them."""
-    images, path = images_per_clip(config), config.data.get("images", "")
-    if images < 0 or bool(images) != bool(path):
-        raise ConfigError(f"train.images={images} and data.images={path!r}: give both, how many one-frame clips beside "
-                          "each clip and the folder of their latents, or neither")
-    if images and config.stage != "dit":
-        raise ConfigError(f"train.images={images} is for stage='dit'; an autoencoder learns from windows of clips")
-    if images:
-        tokens_per_clip(one_frame(config))
-
-
-def check_schedule(config: ConfigDict) -> None:
-    """ConfigError unless the width rule is one, and every annealed point can be reached and really cools down."""
-    rule, total = config.optimizer, steps(config)
-    if widths.base(rule) and config.stage != "dit":
-        raise ConfigError(f"optimizer.widths={rule.widths!r} is for stage='dit'; an autoencoder has no width rule")
-    averages.gamma(config.ema.horizon)
-    if any(not 0 < point < 1 for point in config.train.branches):
-        raise ConfigError(f"train.branches={tuple(config.train.branches)} must be fractions between 0 and 1")
-    for end in (*(max(1, round(total * point)) for point in config.train.branches), total):
-        optimizer.schedule(rule.lr, total, rule.warmup, rule.cooldown, rule.shape, end)
-        if optimizer.cooling(end, rule.cooldown) == end:
-            raise ConfigError(f"optimizer.cooldown={rule.cooldown} of the {end} updates to an annealed point is none; "
-                              "give more train.clips, a longer cooldown or later train.branches")
-
-
 def from_json(text: str) -> ConfigDict:
     """A config saved beside a run; JSON's lists become tuples again."""
     return ConfigDict(_tuples(json.loads(text)))
@@ -279,22 +191,3 @@ def _tuples(value):
     if isinstance(value, dict):
         return {k: _tuples(v) for k, v in value.items()}
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
-
-
-def budget(config: ConfigDict) -> Budget:
-    """What the run costs, from the config alone; nothing is compiled."""
-    validate(config, here=False)
-    counts, dit = param_counts(config), config.stage == "dit"
-    width, depth = (config.model.width, config.model.depth) if dit else (
-        max(config.vae.decoder), len(config.vae.decoder))
-    states, text = config.text.length // config.text.pool, config.text
-    images = images_per_clip(config)
-    share = tokens_per_clip(one_frame(config)) / tokens_per_clip(config) if images else 0.0
-    return Budget.make(
-        counts, forward_flops(config), tokens=tokens_per_clip(config), clips=config.train.clips,
-        batch=config.train.batch, width=width, depth=depth, mesh=dict(config.mesh), dtype=config.dtype,
-        remat=config.model.remat, mlp_ratio=config.model.mlp_ratio, heads=config.model.heads,
-        text_tokens=states if dit else 0, single=counts["n_core"] if dit and config.optimizer.muon else 0,
-        images=images, image_share=share,
-        text=text_elements(states, text.length, text.width, text.depth, text.heads) if dit else 0,
-    )

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sora_jax import build
+from sora_jax import build, costs, validation
 from sora_jax.train import population, state
 from sora_jax.train.program import program
 from sora_jax.types import Batch
@@ -50,7 +50,7 @@ def random_batch(config: ConfigDict) -> Batch | tuple[Batch, Batch]:
 
 def run(config: ConfigDict, updates: int = 20) -> Measured:
     """Compile the update of `config` on this machine's mesh and do it `updates` times. Raises ConfigError."""
-    build.validate(config, here=False)
+    validation.validate(config, here=False)
     mesh = build.mesh(config)
     _, tx, _, update = program(config, mesh)
     current = state.initial(lambda: build.make(config, config.seed), tx, mesh)
@@ -63,7 +63,7 @@ def run(config: ConfigDict, updates: int = 20) -> Measured:
         jax.block_until_ready(scalars)
         if k >= WARM:
             clock.append(time.perf_counter() - begun)
-    seconds, budget = statistics.median(clock), build.budget(config)
+    seconds, budget = statistics.median(clock), costs.budget(config)
     return Measured(seconds, budget.flops_per_clip * config.train.batch / seconds,
                     seconds * build.steps(config) / 3600, held.argument_size_in_bytes + held.temp_size_in_bytes,
                     sum(budget.bytes_per_device.values()))
@@ -87,7 +87,7 @@ def gains(config: ConfigDict, members: Sequence[int], rounds: int = 7, updates: 
           clock: Callable[[], float] = time.perf_counter) -> Iterator[Gain]:
     """What populations of each of these sizes, all of different seeds, gain here: the run alone, on one device, and the
     population, on as many as its members share evenly, take turns of `updates` updates. Raises ConfigError."""
-    build.validate(config, here=False)
+    validation.validate(config, here=False)
     mesh, batch = build.mesh(config), random_batch(config)
     graph, tx, _, update = program(config, mesh)
     own = population.own(config, tx)

@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 from configs import smoke
-from sora_jax import build
+from sora_jax import build, validation
 from sora_jax.datasets import latents
 from sora_jax.train import loop
 from sora_jax.types import Batch, ConfigError, InputError
@@ -172,7 +172,7 @@ def test_what_is_not_refused_can_be_traced(stage, enough):
     refused, ran = 0, 0
     for config in itertools.islice(draws(stage, 10_000, seed=0), 10 * enough):
         try:
-            build.validate(config)
+            validation.validate(config)
         except ConfigError as error:
             refused += 1
             assert re.search(r"\w+\.\w+=|dtype=", str(error)) and "\n" not in str(error), error

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from configs import ladder
-from sora_jax import build, weights
+from sora_jax import build, costs, validation, weights
 from sora_jax.scaling import identity, records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,11 +36,11 @@ CONFIGS = dict(files()) | {f"{name}/{config.name}": config for name, runs in swe
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_builds_abstractly(name):
     config = CONFIGS[name]
-    build.validate(config, here=False)
+    validation.validate(config, here=False)
     _, shapes = build.graph(config)
     leaves = jax.tree.leaves(shapes)
     assert leaves and all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves), "something was allocated"
-    counts, budget = build.param_counts(config), build.budget(config)
+    counts, budget = build.param_counts(config), costs.budget(config)
     assert sum(counts.values()) == sum(leaf.size for leaf in leaves) == budget.n_total
     assert budget.flops == 3 * sum(build.forward_flops(config).values()) * config.train.clips
     assert str(config.train.clips) in budget.table().replace(",", "") and build.steps(config) >= 1

@@ -22,8 +22,8 @@ READS_CONFIGS = {"sora_jax/build.py", "sora_jax/pipeline.py"}
 A_TABLE = {"configs/base.py": "get_config"}  # every field with its default: a list, not a procedure
 
 ASSEMBLED = ("types registry mesh disk page video video.* loader weights report collate generate build sources "
-             "checkpoint lease sweeping board measure study pipeline encoding judge streaming tiling bridge torch_file "
-             "pretrained appraise scaling.* train.* datasets.* evals.*")
+             "validation costs checkpoint lease sweeping board measure study pipeline encoding judge streaming tiling "
+             "bridge torch_file pretrained appraise scaling.* train.* datasets.* evals.*")
 
 # A file (the first pattern that fits) may import these files of ours, and no others.
 LAYERS = {

@@ -9,7 +9,7 @@ from films import CARPHONE
 from flax import nnx
 
 from configs import smoke
-from sora_jax import build, pretrained, video
+from sora_jax import build, pretrained, validation, video
 from sora_jax.models import features
 from sora_jax.scaling import identity
 from sora_jax.types import ConfigError, InputError
@@ -63,9 +63,9 @@ def test_a_loss_of_features_needs_them_where_it_trains_and_not_where_it_is_plann
     config.objective.perceptual_weight = 0.1
     assert identity.run_id(config.to_dict()) != name
     monkeypatch.setattr(pretrained, "PATH", tmp_path / "none.pth")
-    build.validate(config, here=False)
+    validation.validate(config, here=False)
     with pytest.raises(ConfigError, match="perceptual_weight=0.1: no feature weights at .*launch.features"):
-        build.validate(config)
+        validation.validate(config)
     assert build.objective(config) == build.objective(config)
     assert build.objective(config).perceptual == pretrained.Distance()
     one = features.flops(features.Config(), 16, 16, pretrained.STAGES - 1)["features"]

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from sora_jax import build, checkpoint, disk, loader, pipeline, report, sources
+from sora_jax import build, checkpoint, disk, loader, pipeline, report, sources, validation
 from sora_jax.train import optimizer, recording, state
 from sora_jax.train.evaluating import Evaluation
 from sora_jax.train.program import program
@@ -199,7 +199,7 @@ def run(config: ConfigDict, folder: str | Path, fence: Callable[[], None] = lamb
     """Train `config` in `folder`; returns its records, one per annealed point. `fence` is asked before every save and
     record, and raises if the run is not ours any more. Raises ConfigError, InputError."""
     folder = Path(folder).absolute()
-    build.validate(config)
+    validation.validate(config)
     with disk.hold(folder):
         if not finished(config, folder):
             job = Job(config, folder, fence)

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from sora_jax import build, checkpoint, disk, loader, report
+from sora_jax import build, checkpoint, disk, loader, report, validation
 from sora_jax import mesh as meshes
 from sora_jax.train import loop, recording, state, step
 from sora_jax.train.state import TrainState
@@ -47,10 +47,10 @@ def validate(configs: Sequence[ConfigDict]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"name={name!r} is that of {names.count(name)} members; each needs a folder of its own")
-    build.validate(configs[0])
+    validation.validate(configs[0])
     for config in configs[1:]:
-        build.check_numbers(config)
-        build.check_schedule(config)
+        validation.check_numbers(config)
+        validation.check_schedule(config)
     for axis, size in build.mesh(configs[0]).shape.items():
         if size > 1:
             raise ConfigError(f"mesh.{axis}={size}: no member of a population is split; set it to 1")

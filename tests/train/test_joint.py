@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from configs import smoke
-from sora_jax import build, checkpoint, loader, registry, sources, weights
+from sora_jax import build, checkpoint, loader, registry, sources, validation, weights
 from sora_jax.diffusion.joint import Joint
 from sora_jax.scaling import identity
 from sora_jax.scaling import records as ledger
@@ -115,7 +115,7 @@ def test_half_a_request_is_refused(folders, fields, says):
     config = config_of(folders)
     config.update_from_flattened_dict(fields)
     with pytest.raises(ConfigError, match=says):
-        build.validate(config)
+        validation.validate(config)
 
 
 def test_what_does_not_fit_is_refused(finished, folders, tmp_path):

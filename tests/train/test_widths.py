@@ -10,7 +10,7 @@ import pytest
 from flax import nnx, traverse_util
 
 from configs import smoke
-from sora_jax import build
+from sora_jax import build, validation
 from sora_jax.models import dit
 from sora_jax.nn.linear import Linear
 from sora_jax.train import optimizer, state, widths
@@ -113,18 +113,18 @@ def test_wrong_rules_are_one_line():
     for config, words in ((config_of(rule="sp"), "optimizer.widths='sp' is no width rule; choose one of none, mup"),
                           (config_of(base_width=0), "optimizer.base_width=0")):
         with pytest.raises(ConfigError, match=words):
-            build.validate(config, here=False)
+            validation.validate(config, here=False)
     config = smoke.get_config("vae")
     config.optimizer.widths = "mup"
     with pytest.raises(ConfigError, match="is for stage='dit'"):
-        build.validate(config, here=False)
+        validation.validate(config, here=False)
 
 
 def test_a_config_from_before_there_were_rules_has_none():
     old = json.loads(build.to_json(config_of()))
     del old["optimizer"]["widths"], old["optimizer"]["base_width"]
     config = build.from_json(json.dumps(old))
-    build.validate(config, here=False)
+    validation.validate(config, here=False)
     assert widths.base(config.optimizer) == 0
 
 

@@ -1,0 +1,24 @@
+"""What a run costs in parameters, FLOPs, bytes and tokens, from its config alone."""
+from ml_collections import ConfigDict
+
+from sora_jax import build, validation
+from sora_jax.scaling.budget import Budget, text_elements
+
+
+def budget(config: ConfigDict) -> Budget:
+    """What the run costs, from the config alone; nothing is compiled."""
+    validation.validate(config, here=False)
+    counts, dit = build.param_counts(config), config.stage == "dit"
+    width, depth = (config.model.width, config.model.depth) if dit else (
+        max(config.vae.decoder), len(config.vae.decoder))
+    states, text = config.text.length // config.text.pool, config.text
+    images = build.images_per_clip(config)
+    share = build.tokens_per_clip(build.one_frame(config)) / build.tokens_per_clip(config) if images else 0.0
+    return Budget.make(
+        counts, build.forward_flops(config), tokens=build.tokens_per_clip(config), clips=config.train.clips,
+        batch=config.train.batch, width=width, depth=depth, mesh=dict(config.mesh), dtype=config.dtype,
+        remat=config.model.remat, mlp_ratio=config.model.mlp_ratio, heads=config.model.heads,
+        text_tokens=states if dit else 0, single=counts["n_core"] if dit and config.optimizer.muon else 0,
+        images=images, image_share=share,
+        text=text_elements(states, text.length, text.width, text.depth, text.heads) if dit else 0,
+    )
