@@ -71,7 +71,7 @@ def get_config() -> ConfigDict:
     config.optimizer = optimizer = ConfigDict()
     optimizer.lr = 2e-3
     optimizer.beta1, optimizer.beta2, optimizer.eps = 0.9, 0.99, 1e-8
-    optimizer.muon = 0.0  # Muon on the matrices of the blocks, at this many times lr; 0: AdamW everywhere
+    optimizer.muon = 0.0  # Muon on matrices of blocks and kernels, at this many times lr; 0: AdamW everywhere
     optimizer.widths = "none"  # or "mup": the rate was tuned at base_width and is carried from there to model.width
     optimizer.base_width = 96
     optimizer.weight_decay, optimizer.clip = 0.0, 1.0

@@ -1,8 +1,11 @@
 """What a run costs in parameters, FLOPs, bytes and tokens, from its config alone."""
+import jax
+from flax import nnx
 from ml_collections import ConfigDict
 
 from sora_jax import build, validation
 from sora_jax.scaling.budget import Budget, text_elements
+from sora_jax.train import optimizer, state
 
 
 def budget(config: ConfigDict) -> Budget:
@@ -18,7 +21,16 @@ def budget(config: ConfigDict) -> Budget:
         counts, build.forward_flops(config), tokens=build.tokens_per_clip(config), clips=config.train.clips,
         batch=config.train.batch, width=width, depth=depth, mesh=dict(config.mesh), dtype=config.dtype,
         remat=config.model.remat, mlp_ratio=config.model.mlp_ratio, heads=config.model.heads,
-        text_tokens=states if dit else 0, single=counts["n_core"] if dit and config.optimizer.muon else 0,
+        text_tokens=states if dit else 0, single=single(config),
         images=images, image_share=share,
         text=text_elements(states, text.length, text.width, text.depth, text.heads) if dit else 0,
     )
+
+
+def single(config: ConfigDict) -> int:
+    """Parameters with one moment in the place of two: those that Muon updates."""
+    if not config.optimizer.muon:
+        return 0
+    _, shapes = state.split(lambda: build.make(config))
+    marked = jax.tree.leaves(optimizer.hidden(shapes))
+    return sum(leaf.size for leaf, one in zip(jax.tree.leaves(nnx.to_pure_dict(shapes)), marked, strict=True) if one)

@@ -4,6 +4,7 @@ The schedule is a trunk (linear warm-up, then constant) and a cooldown to zero. 
 trunk and only cools down from there, so one trunk serves many data sizes (Hägele et al. 2024, arXiv:2405.18392, whose
 "1-sqrt" shape is the default). Trunk and branch agree at every step before the branch point.
 """
+import math
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from sora_jax.types import ConfigError
 
 SHAPES = ("linear", "1-sqrt")
 HIDDEN = ("embed", "mlp", "heads")
+KERNEL = (None, None, None, "in", "out")  # of a convolution
 
 
 def cooling(end: int, cooldown: float) -> int:
@@ -60,9 +62,10 @@ def matrices(params: nnx.State) -> dict[Any, Any]:
 
 
 def hidden(params: nnx.State) -> dict[Any, Any]:
-    """A pure dict of bool: True for the stacked matrices from hidden units to hidden units, which Muon is made for.
-    Embeddings, modulations and heads have an axis of another name."""
-    return _marked(params, lambda names: len(names) == 3 and names[0] == "layers" and set(names[1:]) <= set(HIDDEN))
+    """A pure dict of bool: True for what Muon is made for, the stacked matrices from hidden units to hidden units and
+    the kernels of convolutions. Embeddings, modulations and heads have an axis of another name."""
+    return _marked(params, lambda names: names == KERNEL
+                   or len(names) == 3 and names[0] == "layers" and set(names[1:]) <= set(HIDDEN))
 
 
 def _marked(params: nnx.State, rule) -> dict[Any, Any]:
@@ -77,9 +80,9 @@ def adamw(*, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_
     """Clip by global norm, Adam, decoupled decay on `decayed` (default: leaves of two or more axes), all at rate 1:
     the step multiplies by the learning rate, which is an argument, so branches share one compiled program.
 
-    With `muon` > 0 the stacked matrices marked in `hidden` are updated by Muon instead (Jordan et al. 2024; momentum
-    0.95, orthogonalised per layer, times sqrt(max(1, out / in))), at `muon` times the learning rate. `factors` of the
-    directions, one for each weight, come before the decay."""
+    With `muon` > 0 the matrices and kernels marked in `hidden` are updated by Muon instead (Jordan et al. 2024;
+    momentum 0.95, orthogonalised per layer, times sqrt(max(1, out / in))), at `muon` times the learning rate. `factors`
+    of the directions, one for each weight, come before the decay."""
     for name, value in (("beta1", beta1), ("beta2", beta2)):
         if not 0 <= value < 1:
             raise ConfigError(f"optimizer.{name}={value} is not the share of an average; give one in [0, 1)")
@@ -114,11 +117,18 @@ def of(rule: Any, params: nnx.State) -> optax.GradientTransformation:
 
 
 def orthogonal(rate: float) -> optax.GradientTransformation:
-    """Muon's direction for kernels `layers in out`, one layer at a time, times `rate`."""
+    """Muon's direction for kernels `layers in out`, one layer at a time, times `rate`; for kernels of a convolution,
+    `kf kh kw in out`, one tap at a time, divided by the root of the taps: as large as one matrix of all of them, and an
+    order cheaper to orthogonalise."""
     def axes(params):
-        return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2), params)
+        return jax.tree.map(lambda p: contrib.MuonDimensionNumbers(p.ndim - 2, p.ndim - 1), params)
 
     def shaped(updates, _):
-        return jax.tree.map(lambda u: u * rate * max(1.0, u.shape[2] / u.shape[1]) ** 0.5, updates)
+        return jax.tree.map(lambda u: u * rate * max(1.0, u.shape[-1] / u.shape[-2]) ** 0.5 * taps(u) ** -0.5, updates)
 
     return optax.chain(contrib.scale_by_muon(weight_dimension_numbers=axes), optax.stateless(shaped))
+
+
+def taps(kernel: jax.Array) -> int:
+    """Places of a convolution's kernel; 1 for a stack of matrices."""
+    return math.prod(kernel.shape[:3]) if kernel.ndim == len(KERNEL) else 1

@@ -6,7 +6,7 @@ import pytest
 import toy
 from flax import nnx, traverse_util
 
-from configs import smoke
+from configs import smoke, vae
 from sora_jax import build, mesh
 from sora_jax.train import optimizer, state
 from sora_jax.types import ConfigError
@@ -103,6 +103,19 @@ def test_muon_orthogonalises_each_layer_and_leaves_the_rest_to_adam(shapes):
         for layer in got:  # Newton-Schulz of five steps leaves singular values between about 0.7 and 1.2
             values = np.linalg.svd(np.asarray(layer) / (2.0 * wide), compute_uv=False)
             assert values.min() > 0.5 and values.max() < 1.3, (name, values)
+
+
+def test_muon_orthogonalises_every_tap_of_a_convolution():
+    _, shapes = state.split(lambda: build.make(vae.get_config()))
+    marked = {"/".join(map(str, path)): taken
+              for path, taken in traverse_util.flatten_dict(optimizer.hidden(shapes)).items()}
+    kernels = {name for name, taken in marked.items() if taken}
+    assert kernels == {name for name in marked if name.endswith("/weight")} and len(marked) > len(kernels) > 20
+    grads = {"kernel": jax.random.normal(jax.random.key(0), (3, 1, 2, 5, 20))}
+    tx = optimizer.orthogonal(2.0)
+    kernel = np.asarray(tx.update(grads, tx.init(grads), grads)[0]["kernel"])
+    values = np.linalg.svd(kernel / (2.0 * 2.0 * 6 ** -0.5), compute_uv=False)
+    assert values.shape == (3, 1, 2, 5) and values.min() > 0.5 and values.max() < 1.3, values
 
 
 def test_a_moment_lies_where_its_weight_lies(shapes):
