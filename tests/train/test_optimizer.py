@@ -110,7 +110,7 @@ def test_muon_orthogonalises_every_tap_of_a_convolution():
     marked = {"/".join(map(str, path)): taken
               for path, taken in traverse_util.flatten_dict(optimizer.hidden(shapes)).items()}
     kernels = {name for name, taken in marked.items() if taken}
-    assert kernels == {name for name in marked if name.endswith("/weight")} and len(marked) > len(kernels) > 20
+    assert kernels == {name for name in marked if name.endswith("/weight")} and len(marked) > len(kernels) > 10
     grads = {"kernel": jax.random.normal(jax.random.key(0), (3, 1, 2, 5, 20))}
     tx = optimizer.orthogonal(2.0)
     kernel = np.asarray(tx.update(grads, tx.init(grads), grads)[0]["kernel"])
