@@ -128,6 +128,12 @@ def latent_shape(config: ConfigDict) -> tuple[int, int, int, int]:
         raise ConfigError(text) from error
 
 
+def whole_latent_shape(config: ConfigDict) -> tuple[int, int, int, int]:
+    """Latents of a whole clip. ConfigError if the autoencoder cannot compress it."""
+    module = registry.load("models", config.vae.name)
+    return module.latent_shape(vae_config(config), config.data.frames, config.data.height, config.data.width)
+
+
 def clip_shape(config: ConfigDict) -> tuple[int, int, int]:
     """Frames, height, width of what one training step sees of a clip, in pixels."""
     data = config.data

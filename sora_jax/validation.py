@@ -26,8 +26,7 @@ def validate(config: ConfigDict, here: bool = True) -> None:
         raise ConfigError(f"stage={config.stage!r} is not one of vae, dit")
     check_numbers(config)
     build.tokens_per_clip(config)
-    module = registry.load("models", config.vae.name)
-    module.latent_shape(build.vae_config(config), config.data.frames, config.data.height, config.data.width)
+    build.whole_latent_shape(config)
     if config.stage == "vae" and config.dtype != "float32":
         raise ConfigError(f"dtype={config.dtype!r}: the autoencoder computes in float32 only")
     if config.stage == "dit":

@@ -11,8 +11,10 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from sora_jax import build, sources, video
-from sora_jax.evals import loss, reconstruction
+from sora_jax.evals import loss, rate, reconstruction
 from sora_jax.train.state import TrainState
+
+SEED = 0  # of the posterior samples that are decoded, the same in every batch
 
 
 class Evaluation:
@@ -23,6 +25,7 @@ class Evaluation:
         self.held = sources.validation(config)
         if config.stage == "vae":
             self.reconstruct = jax.jit(lambda params, x: _reconstruct(nnx.merge(graph, nnx.State(params)), x))
+            self.sample = jax.jit(lambda params, x: _sample(nnx.merge(graph, nnx.State(params)), x))
         else:
             objective, rule = build.objective(config), config.eval
             self.read = loss.reader(graph, objective, self.held, times=rule.times, seed=rule.seed)
@@ -34,6 +37,17 @@ class Evaluation:
         found = reconstruction.evaluate(lambda x: self.reconstruct(params, x), self.held[:clips])
         return {"val_loss": 10 ** (-found["psnr"] / 10), **found}
 
+    def coded(self, params, batch: int = 8) -> dict[str, Any]:
+        """An autoencoder as a code: the shapes of a clip and its latents, the bits of a sample of their posterior, and
+        the PSNR of what the decoder makes of that sample."""
+        shapes = {"clip_shape": self.held.shape[1:4], "latent_shape": build.whole_latent_shape(self.config)}
+        parts = [self.sample(params, self.held[i:i + batch]) for i in range(0, len(self.held), batch)]
+        back, mean, logvar = (np.concatenate([np.asarray(part[k]) for part in parts]) for k in range(3))
+        error = ((back.astype(np.float64) - self.held) ** 2).mean()
+        bits = rate.evaluate(mean, logvar, int(np.prod(shapes["clip_shape"])))
+        return {name: list(shape) for name, shape in shapes.items()} | bits | {
+            "psnr_sampled": reconstruction.psnr(error)}
+
     def brief(self, state: TrainState) -> dict[str, float]:
         """Scalars on the EMA weights, for the curves of a run."""
         measured = self.measure(state.ema, 32)
@@ -43,6 +57,11 @@ class Evaluation:
 def _reconstruct(model, x):
     mean, _ = model.moments(video.to_float(x))
     return video.to_uint8(model.decoder(mean))
+
+
+def _sample(model, x):
+    back, mean, logvar = model(video.to_float(x), jax.random.key(SEED))
+    return video.to_uint8(back), mean, logvar
 
 
 def statistics(graph: nnx.GraphDef, params, videos: np.ndarray, batch: int = 8) -> tuple[np.ndarray, np.ndarray]:

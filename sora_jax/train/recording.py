@@ -87,6 +87,8 @@ def finish(job, state: TrainState, stop) -> dict:
     if config.stage == "vae":
         ema = evaluating.with_statistics(ema, *evaluating.statistics(job.graph, ema, sources.whole_clips(config)))
     measured = job.evaluation.measure(ema) | motion(job, ema)
+    if config.stage == "vae":
+        measured |= job.evaluation.coded(ema)
     record = compose(job, stop, measured, job.evaluation.measure(state.params)["val_loss"])
     job.fence()
     meta = {"id": record["id"], "config": json.loads(build.to_json(config)), "record": record,

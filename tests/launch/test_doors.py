@@ -44,6 +44,7 @@ BAD = {
     "sweep-name": (["sweep", "--experiment=999"], "no such experiment; there are 000_autoencoder"),
     "sweep-only": (["sweep", EXPERIMENT, "--only=dit-w1", "--workdir={tmp}/sweep"], "no such run; there are dit-w64d6"),
     "transfer-none": (["transfer", "--experiment={tmp}/no"], "no such experiment; there are 000"),
+    "distortion-law": (["distortion", EXPERIMENT], "has no metrics.clip_shape; only records of autoencoders"),
     "population-seeds": (["population", SMOKE, "--seeds=0,x", "--workdir={tmp}/population"], "--seeds=0,x: give num"),
     "population-mesh": (["population", "--config=configs/dit.py:w32d2", "--config.mesh.fsdp=64", "--rates=1e-3,2e-3",
                          "--workdir={tmp}/population"], "mesh.fsdp=64 needs 64 devices"),

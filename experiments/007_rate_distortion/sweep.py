@@ -1,0 +1,41 @@
+"""Four compressions, and for each the channels that give the same latent sizes: fourteen autoencoders."""
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import vae
+
+CHANNELS = {  # at 4×8×8: 4, 8, 16 and 32 channels are 1/192, 1/96, 1/48 and 1/24 of the numbers of the pixels
+    (4, 8): (4, 8, 16, 32),
+    (4, 16): (16, 32, 64, 128),
+    (2, 8): (4, 8, 16),
+    (8, 8): (8, 16, 32),
+}
+STAGES = {  # reductions in time and space between stages, behind a patch of 4
+    (4, 8): ((2, 2), (2, 1)),
+    (4, 16): ((2, 2), (2, 2)),
+    (2, 8): ((2, 1), (2, 1)),
+    (8, 8): ((2, 2, 2), (2, 1, 1)),
+}
+
+
+def run(time: int, space: int, channels: int) -> ConfigDict:
+    """One autoencoder; eight frames a latent take a fourth stage, as wide as the third."""
+    config = vae.get_config()
+    config.name = f"vae-{time}x{space}x{space}-z{channels}"
+    config.vae.time, config.vae.space = STAGES[time, space]
+    config.vae.channels = channels
+    if len(config.vae.time) == 3:
+        config.vae.encoder += config.vae.encoder[-1:]
+        config.vae.decoder += config.vae.decoder[-1:]
+    config.optimizer.muon = 10.0
+    config.train.clips = 6_400
+    config.train.evaluate, config.train.log, config.train.save = 0.5, 0.02, 0.5
+    return config
+
+
+def runs() -> Iterator[ConfigDict]:
+    """Every compression with its channels."""
+    for (time, space), counts in CHANNELS.items():
+        for channels in counts:
+            yield run(time, space, channels)
