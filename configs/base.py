@@ -19,6 +19,10 @@ def get_config() -> ConfigDict:
     data.manifest = ""  # videos: CSV, JSONL or Parquet; empty: sidecar .txt files
     data.fit = "center"  # videos: "center" crop, or "native" size
     data.quarantine = ""  # videos: where what cannot be read is listed; empty: runs/quarantine.jsonl
+    data.windows = 1  # videos: clips cut from each file, spread evenly over what is used of it
+    data.span = (0.0, 1.0)  # videos: the part of each file that is used, as fractions of its length
+    data.held_span = ()  # videos: the part of each file that is held out; empty: a twentieth of the files, by name
+    data.cache = 2**28  # videos: bytes of decoded clips that are kept in memory
     data.images = ""  # latents of one-frame clips to train on beside the others, one folder per split; see train.images
     data.vae_hash = ""  # latents: the autoencoder they must come from; empty: any
     data.split = "train"

@@ -3,8 +3,9 @@
     python -m launch.evaluate --run=experiments/001_first_curve --prompts=256 --out=runs/evaluation
 
 An autoencoder: PSNR, SSIM, flicker, latent statistics and spectra of held-out clips (of a folder of videos with
---videos), and feature distances if python -m launch.features got their weights. A transformer: prompt adherence on
-captions that no training clip carries, and the velocity error next to the parser floor and the autoencoder floor.
+--videos), PSNR and SSIM of each film, and feature distances if python -m launch.features got their weights. A
+transformer: prompt adherence on captions that no training clip carries, and the velocity error next to the parser floor
+and the autoencoder floor.
 """
 import json
 from pathlib import Path
@@ -33,14 +34,19 @@ def autoencoder(run, out: Path) -> dict:
 
     config, changes = run.config.copy_and_resolve_references(), {}
     if VIDEOS.value:
-        changes = {"path": VIDEOS.value, "manifest": "", "held_out": 0.0, "quarantine": str(out / "quarantine.jsonl")}
+        changes = {"path": VIDEOS.value, "manifest": "", "held_out": 0.0, "quarantine": str(out / "quarantine.jsonl"),
+                   "span": (0.0, 1.0), "held_span": ()}
         with config.unlocked():
             config.data.name = "videos"
     source = sources.dataset(config, split="val", **changes)
-    clips = collate.draw(source, range(min(CLIPS.value, len(source))))[0]
+    clips, _, truths = collate.draw(source, range(min(CLIPS.value, len(source))))
     found, back = appraise.evaluate(run.model, clips, pretrained.features() if pretrained.available() else None)
-    video.write_image(out / "reconstructions.png", appraise.sheet(clips[:SHOWN], back[:SHOWN]))
-    origin = VIDEOS.value or "the val split"
+    shown = sorted({round(place * (len(clips) - 1) / max(1, SHOWN - 1)) for place in range(SHOWN)})
+    video.write_image(out / "reconstructions.png", appraise.sheet(clips[shown], back[shown]))
+    if config.data.name == "videos":
+        found["films"] = appraise.by_film(clips, back, [truth["path"] for truth in truths])
+    span = "" if VIDEOS.value or not config.data.get("held_span") else f", {config.data.held_span} of each film"
+    origin = VIDEOS.value or f"the val split{span}"
     recipe = f"{len(clips)} clips of {origin}, {clips.shape[1:]}, posterior mean, MSE over all pixels"
     return {**found, "recipe": recipe, "autoencoder": run.meta.get("hash", "an unfinished run"), "name": config.name}
 

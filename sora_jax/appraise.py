@@ -3,6 +3,7 @@
 Enters: a model, held-out clips, and the feature network if its weights are there. Leaves: figures, each group with the
 recipe that makes it comparable, and a sheet of inputs, reconstructions and differences.
 """
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -65,6 +66,18 @@ def latents(vae: nnx.Module, clips: UInt8[np.ndarray, "n f h w c"], back: UInt8[
                                "noise is 1; pixels_kept: power of the reconstruction over that of the clip, where "
                                "the clip has any"},
     }
+
+
+def by_film(clips: UInt8[np.ndarray, "n f h w c"], back: UInt8[np.ndarray, "n f h w c"],
+            names: Sequence[str]) -> dict[str, dict[str, float | int]]:
+    """PSNR of the mean squared error, mean SSIM and number of the clips of each film, by name."""
+    found = {}
+    for name in dict.fromkeys(names):
+        mine = [i for i, other in enumerate(names) if other == name]
+        error = np.mean([((back[i].astype(np.float64) - clips[i]) ** 2).mean() for i in mine])
+        alike = np.mean([reconstruction.ssim(clips[i], back[i]) for i in mine])
+        found[name] = {"psnr": reconstruction.psnr(error), "ssim": float(alike), "clips": len(mine)}
+    return found
 
 
 def written(found: spectrum.Spectrum) -> dict[str, list[float]]:

@@ -15,7 +15,8 @@ from sora_jax import build, collate, disk, pipeline, registry, report, sources
 from sora_jax.datasets import latents
 from sora_jax.types import InputError
 
-UNCOMPARED = ("quarantine", "limit", "size")  # fields of a dataset that change no clip
+UNCOMPARED = ("quarantine", "limit", "size", "cache")  # fields of a dataset that change no clip
+LATER = {"span": (0.0, 1.0), "held_span": ()}  # fields that datasets gained: at these values as if they were not there
 
 
 class Options(NamedTuple):
@@ -56,7 +57,8 @@ def described(config, source) -> dict:
     """Name and fields of a dataset, as they are compared when a folder is gone on with."""
     given = getattr(source, "config", None)
     fields = dataclasses.asdict(given) if dataclasses.is_dataclass(given) else config.data.to_dict()
-    return {"name": config.data.name, **{key: fields[key] for key in fields if key not in UNCOMPARED}}
+    return {"name": config.data.name, **{key: value for key, value in fields.items()
+                                         if key not in UNCOMPARED and LATER.get(key, ...) != value}}
 
 
 def shards(config, vae, source, count: int, options: Options):

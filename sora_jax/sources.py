@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 from sora_jax import build, collate, registry
 from sora_jax.types import ConfigError
 
+DRAWS, WINDOWS = 64, 2**20  # windows of a clip, and of a whole dataset, before one comes again; the larger counts
+
 
 def dataset(config: ConfigDict, **changes: Any):
     """The source that `config.data` describes; `changes` replace fields of the dataset's config (split, size …)."""
@@ -44,7 +46,8 @@ def training_source(config: ConfigDict):
         check_latents(config, source)
         return source, collate.latents
     if config.data.crop:
-        source = collate.Windows(source, config.data.crop_frames or config.data.frames, config.data.crop)
+        draws = max(DRAWS, -(-WINDOWS // len(source)))
+        source = collate.Windows(source, config.data.crop_frames or config.data.frames, config.data.crop, draws)
     return source, collate.pixels
 
 

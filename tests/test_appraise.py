@@ -75,3 +75,11 @@ def test_the_sheet_has_three_rows_a_clip(clips):
     one, two = (appraise.sheet(clips[:n], dark[:n]) for n in (1, 2))
     assert one.shape[1] == two.shape[1] and one.shape[0] < two.shape[0]
     assert (one == 128 - 10 * appraise.GAIN).all(-1).sum() >= 4 * 8 * 8, "the difference, around grey"
+
+
+def test_films_are_scored_one_by_one(clips):
+    dark = clips.copy()
+    dark[3:] -= 10
+    found = appraise.by_film(clips, dark, ["a", "b", "a", "c", "c"])
+    assert [(name, film["clips"]) for name, film in found.items()] == [("a", 2), ("b", 1), ("c", 2)]
+    assert found["c"]["psnr"] == pytest.approx(20 * np.log10(255 / 10)) and found["a"]["ssim"] == pytest.approx(1)

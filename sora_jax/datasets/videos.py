@@ -25,7 +25,9 @@ FITS = ("center", "native")
 REASONS = video.REASONS | {
     "outside": "the manifest points out of the folder", "row": "the manifest row makes no sense",
     "too_small": "smaller than one multiple of the crop",
+    "length": "a part of a file that does not say how long it is",
 }
+WHOLE = (0.0, 1.0)
 JUMPS = 32  # substitutes drawn by hash before the rest is tried in order
 HEAD = 2**20  # bytes of a file that are hashed into the log
 log = logging.getLogger(__name__)
@@ -38,8 +40,10 @@ class Config:
     `path` is a folder, or one video file. `fit`: "center" crops to the aspect and resizes by area; "native" keeps the
     file's own size, each side cut to a multiple of `multiple`. `fps` 0 is the file's own rate. `windows` clips are
     taken from each file, spread evenly from its start (the only one if 1) to its end. Of the files, a `held_out` part,
-    chosen by name, is the "val" split (if that rounds to no file, every split is everything). `size` bounds the
-    number of clips. Clips set aside are logged in `quarantine`; `limit` is bytes of RGB held at once.
+    chosen by name, is the "val" split (if that rounds to no file, every split is everything). `span` is the part of
+    each file that is used, as fractions of its length (or of its manifest row's); with a `held_span`, that part of
+    every file is the "val" split instead, and no frame is in both. `size` bounds the number of clips. Clips set aside
+    are logged in `quarantine`; `limit` is bytes of RGB held at once; up to `cache` bytes of clips are kept decoded.
     """
 
     path: str = ""
@@ -54,9 +58,12 @@ class Config:
     windows: int = 1
     split: str = "train"
     held_out: float = 0.05
+    span: tuple[float, ...] = WHOLE
+    held_span: tuple[float, ...] = ()
     size: int = 10**9
     quarantine: str = "runs/quarantine.jsonl"
     limit: int = video.LIMIT
+    cache: int = 2**28
 
 
 def check(config: Config) -> None:
@@ -71,6 +78,16 @@ def check(config: Config) -> None:
         raise ConfigError(f"data.fps={config.fps} must be between 0 (the file's own rate) and 1000")
     if not 0 <= config.held_out < 1:
         raise ConfigError(f"data.held_out={config.held_out} must be a fraction below 1")
+    if config.cache < 0:
+        raise ConfigError(f"data.cache={config.cache} must be a number of bytes, 0 to keep nothing")
+    for name, empty in (("span", False), ("held_span", True)):
+        part = getattr(config, name)
+        if not (empty and not part or len(part) == 2 and 0 <= part[0] < part[1] <= 1):
+            raise ConfigError(f"data.{name}={tuple(part)} must be two fractions of a film, the first below the second, "
+                              "such as (0.0, 0.5)")
+    if config.held_span and max(config.span[0], config.held_span[0]) < min(config.span[1], config.held_span[1]):
+        raise ConfigError(f"data.held_span={tuple(config.held_span)} overlaps data.span={tuple(config.span)}: what is "
+                          "held out would be trained on; part them")
 
 
 class Videos:
@@ -78,6 +95,7 @@ class Videos:
 
     def __init__(self, config: Config, root: Path, rows: list[listing.Row]):
         self.config, self.root, self.rows, self.bad = config, root, rows, {}
+        self.kept, self.room = {}, config.cache
 
     def __len__(self) -> int:
         return min(self.config.size, len(self.rows) * self.config.windows)
@@ -89,12 +107,24 @@ class Videos:
         for candidate in self.walk(int(index)):
             if candidate not in self.bad:
                 try:
-                    return self.clip(candidate)
+                    return self.kept.get(candidate) or self.keep(candidate, self.clip(candidate))
                 except video.MediaError as error:
                     self.set_aside(candidate, error)
         first = self.bad[min(self.bad)]
         raise InputError(f"none of the {len(self)} clips in {str(self.root)!a} can be used; the first is set aside as "
                          f"{first['reason']}: {first['detail']}")
+
+    def __getstate__(self) -> dict:
+        """Without the decoded clips: another process decodes its own."""
+        return {**self.__dict__, "kept": {}, "room": self.config.cache}
+
+    def keep(self, index: int, clip: Clip) -> Clip:
+        """The clip itself, remembered while there is room: a few long films are asked for the same clips for ever.
+        Nothing is ever dropped for another, so that more clips than fit cost no more than none kept."""
+        if clip.video.nbytes <= self.room and index not in self.kept:
+            clip.video.flags.writeable = False
+            self.kept[index], self.room = clip, self.room - clip.video.nbytes
+        return clip
 
     def walk(self, index: int) -> Iterator[int]:
         """The clip itself, then its substitutes: by hash, so that no neighbour is seen twice as often; at last all."""
@@ -110,19 +140,32 @@ class Videos:
         path = self.locate(row)
         info = video.probe(path, config.limit)
         rate = config.fps or info.fps
-        end = min(row.end, info.seconds or row.end)
-        spare = end - row.start - (config.frames - 1) / rate
+        begin, end = self.span(row, info)
+        spare = end - begin - (config.frames - 1) / rate
         if spare <= 0:
-            raise video.MediaError("short", f"{row.name!a} has {max(0, end - row.start):.3f} s; {config.frames} frames "
+            raise video.MediaError("short", f"{row.name!a} has {max(0, end - begin):.3f} s; {config.frames} frames "
                                             f"at {rate:g} fps need {config.frames / rate:.3f} s")
         place = index % config.windows / max(1, config.windows - 1)
         room = max(0.0, spare - 1 / info.fps) if math.isfinite(spare) else 0.0  # a stream does not say how long it is
-        start = row.start + place * room
+        start = begin + place * room
         pixels, _ = video.read(path, count=config.frames, fps=rate, start=start, each=self.shape, method=config.method,
                                limit=config.limit)
         captions = row.captions or (listing.sidecar(path),)
         truth = {"path": row.name, "index": index, "start": start, "captions": list(captions)}
         return Clip(pixels, captions[0], float(rate), truth)
+
+    def span(self, row: listing.Row, info: video.Info) -> tuple[float, float]:
+        """The seconds of a row that are used. Where a film is cut, a frame's time is left out on either side, so that
+        no time between them is nearest to, or blended with, a frame of the other part. Raises MediaError."""
+        config, end = self.config, min(row.end, info.seconds or row.end)
+        part = config.held_span if config.held_span and config.split == "val" else config.span
+        if tuple(part) == WHOLE:
+            return row.start, end
+        if math.isinf(end):
+            raise video.MediaError("length", f"{row.name!a} does not say how long it is, so there is no part {part} of "
+                                             "it; write it again as MP4")
+        first, last = (row.start + fraction * (end - row.start) for fraction in part)
+        return first + (part[0] > 0) / info.fps, last - (part[1] < 1) / info.fps
 
     def locate(self, row: listing.Row) -> Path:
         """The file of a row; a manifest may not lead out of the folder, by name or by link."""
@@ -180,7 +223,8 @@ def source(config: Config) -> Videos:
     check(config)
     root = Path(config.path).expanduser()
     if not config.path or not root.exists():
-        raise InputError(f"data.path={config.path!a} does not exist; set it to a folder of videos")
+        raise InputError(f"data.path={config.path!a} does not exist; set it to a folder of videos (python -m "
+                         "launch.films gets three)")
     if not config.manifest:
         rows, root = (listing.scan(root), root) if root.is_dir() else ([listing.Row(root.name)], root.parent)
     elif root.is_dir():
@@ -191,6 +235,7 @@ def source(config: Config) -> Videos:
         rows = listing.listed(manifest)
     else:
         raise InputError(f"data.path={config.path!a} is a file; with data.manifest it is the folder of its paths")
-    videos = Videos(config, root, listing.chosen(rows, config.split, config.held_out))
+    split = "all" if config.held_span else config.split
+    videos = Videos(config, root, listing.chosen(rows, split, config.held_out))
     videos[0]
     return videos

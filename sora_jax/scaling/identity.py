@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 # Fields that configs gained after runs were recorded. At these values they mean what their absence meant.
-NEUTRAL = {"data.images": "", "data.counts": [1, 2, 2, 3], "eval.velocity": 0, "train.images": 0, "train.start": "",
+NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.cache": 2**28, "data.images": "",
+           "data.counts": [1, 2, 2, 3], "eval.velocity": 0, "train.images": 0, "train.start": "",
            "optimizer.widths": "none", "optimizer.base_width": 96, "objective.perceptual_weight": 0,
            "objective.temporal_weight": 0}
 

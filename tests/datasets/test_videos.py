@@ -223,6 +223,46 @@ def test_windows_are_spread_from_start_to_end(tmp_path, films):
     np.testing.assert_allclose(np.diff(starts), starts[1])
 
 
+@pytest.mark.parametrize("method", video.METHODS)
+@pytest.mark.parametrize("fps, frames", [(25.0, 9), (0.0, 5), (7.3, 4)])
+def test_a_film_held_out_in_part_shares_no_frame(tmp_path, films, fps, frames, method):
+    """Each frame of the film carries its own number: what is seen of either part says where it comes from."""
+    name, half = tmp_path / "count" / "film.mp4", 30
+    name.parent.mkdir()
+    grey = np.broadcast_to(np.arange(60, dtype=np.uint8)[:, None, None, None] * 4, (60, 32, 32, 3))
+    video.write_mp4(name, grey, 25, lossless=True)
+    fields = {"fps": fps, "frames": frames, "height": 8, "width": 8, "span": (0.0, 0.5), "held_span": (0.5, 1.0),
+              "windows": 7, "method": method}
+    train, val = (made(tmp_path, name.parent, split=split, **fields) for split in ("train", "val"))
+    assert len(train) == len(val) == 7
+    seen, held = (np.concatenate([source[i].video[:, 0, 0, 0] / 4 for i in range(7)]) for source in (train, val))
+    assert seen.min() == 0 and half - 4 <= seen.max() < half <= held.min() <= half + 4 and held.max() >= 56
+    assert train[0].truth["start"] == 0 and val[0].truth["start"] == pytest.approx(half / 25 + 1 / 25)
+
+
+def test_a_part_of_a_film_is_checked(tmp_path, films):
+    wrong = {"span": [(0.5,), (0.5, 0.5), (-0.1, 1.0), ()], "held_span": [(0.5,), (0.2, 1.1)], "cache": [-1]}
+    for name, values in wrong.items():
+        for value in values:
+            assert f"data.{name}=" in refused(ConfigError, path=str(films), **{name: value})
+    assert "overlaps" in refused(ConfigError, path=str(films), span=(0.0, 0.6), held_span=(0.5, 1.0))
+    source = made(tmp_path, films, span=(0.0, 0.15), frames=9)
+    assert {source[i].truth["path"] for i in range(3)} == {"bikes.mp4"}, "the others are too short for a part"
+    assert set(logged(tmp_path).values()) == {"short"}
+
+
+def test_clips_are_decoded_once_while_there_is_room(tmp_path, films, monkeypatch):
+    fields = {"path": films / "bikes.mp4", "windows": 4}
+    one = made(tmp_path, **fields)[0].video.nbytes
+    source = made(tmp_path, **fields, cache=2 * one + 1)
+    before, read, calls = [source[i].video.copy() for i in range(4)], video.read, []
+    monkeypatch.setattr(video, "read", lambda *a, **k: calls.append(k["start"]) or read(*a, **k))
+    for i in (3, 0, 1, 2, 1, 0):
+        np.testing.assert_array_equal(source[i].video, before[i])
+    assert len(calls) == 2 and not source[0].video.flags.writeable, "two fit and are not decoded again"
+    assert len(pickle.dumps(source)) < one, "kept clips do not travel"
+
+
 def test_splits_part_the_files(tmp_path):
     rows = [listing.Row(f"{i // 2}.mp4", line=i + 1) for i in range(200)]
     train, val = (listing.chosen(rows, split, 0.1) for split in ("train", "val"))

