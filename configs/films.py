@@ -6,7 +6,7 @@ from configs import vae
 
 
 def get_config() -> ConfigDict:
-    """Windows of 9×64×64 out of clips of 33 frames at 128×128, from the weights of experiments/000_autoencoder on."""
+    """Windows of 9×64×64 out of clips of 33 frames at 128×128, from the weights of experiment 006 on."""
     config = vae.get_config()
     config.name = "films"
     config.data.name, config.data.path = "videos", "runs/films"
@@ -14,8 +14,8 @@ def get_config() -> ConfigDict:
     config.data.span, config.data.held_span = (0.0, 0.5), (0.5, 1.0)
     config.data.windows = 5  # at most 23 frames apart: every run of 9 frames lies within one of them
     config.data.crop, config.data.crop_frames = 64, 9
-    config.train.start = "experiments/000_autoencoder"
+    config.train.start = "experiments/006_sharp_autoencoder"
     config.train.clips, config.train.batch = 24_000, 8
-    config.optimizer.lr = 1e-3
+    config.optimizer.lr, config.optimizer.muon = 1e-3, 10.0
     config.eval.clips = 15  # all that is held out of three films
     return config
