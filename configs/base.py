@@ -48,6 +48,10 @@ def get_config() -> ConfigDict:
     vae.channels = 16
     vae.conv = "auto"  # "native" conv3d, "taps" of conv2d, or by backend
 
+    config.critic = critic = ConfigDict()  # of autoencoders whose objective gives it a weight
+    critic.name = "critic"
+    critic.patch, critic.width, critic.depth = 4, 32, 2
+
     config.model = model = ConfigDict()
     model.name = "dit"
     model.size = "w64d4"  # name of the row in configs/ladder.py
@@ -78,6 +82,7 @@ def get_config() -> ConfigDict:
     optimizer.muon = 0.0  # Muon on matrices of blocks and kernels, at this many times lr; 0: AdamW everywhere
     optimizer.widths = "none"  # or "mup": the rate was tuned at base_width and is carried from there to model.width
     optimizer.base_width = 96
+    optimizer.critic, optimizer.critic_beta1 = 1.0, 0.5  # a critic's rate, in times of lr, and momentum
     optimizer.weight_decay, optimizer.clip = 0.0, 1.0
     optimizer.warmup = 0.02  # fraction of the run
     optimizer.cooldown = 0.2  # last fraction of the run

@@ -27,7 +27,8 @@ def get_config(stage: str = "vae") -> ConfigDict:
     if stage == "vae":
         config.data.crop, config.data.crop_frames = 16, 3
         config.objective = ConfigDict({"name": "vae", "kind": "l1l2", "kl": 1e-5, "perceptual_weight": 0.0,
-                                       "temporal_weight": 0.0})
+                                       "temporal_weight": 0.0, "critic_weight": 0.0, "perceptual_from": 0.0,
+                                       "temporal_from": 0.0, "critic_from": 0.0, "critic_lead": 0.05})
         config.eval.clips = 8
     else:
         config.data.name, config.data.path = "latents", "runs/smoke-latents"

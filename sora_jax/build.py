@@ -53,6 +53,15 @@ def make(config: ConfigDict, key: jax.Array | int = 0) -> nnx.Module:
     return widths.begin(fresh, base) if base else fresh
 
 
+def learner(config: ConfigDict, key: jax.Array | int = 0) -> nnx.Module:
+    """What an update changes: the model, with the weights of `make`, and a critic beside it if the objective has one."""
+    model = make(config, key)
+    if critic_weighs(config):
+        kind = registry.load("models", config.critic.name)
+        model.critic = kind.build(critic_config(config), rngs=nnx.Rngs(nnx.Rngs(key)()))
+    return model
+
+
 def graph(config: ConfigDict) -> tuple[nnx.GraphDef, dict]:
     """The model's structure and its weights as a pure dict of shapes; nothing is allocated."""
     with nnx.use_eager_sharding(False):
@@ -77,7 +86,8 @@ def model(config: ConfigDict, params: dict) -> nnx.Module:
 def objective(config: ConfigDict):
     """What the run minimises."""
     kind = registry.load("objectives", config.objective.name).Objective
-    return section(config, "objective", kind, **pretrained.term(config))
+    given = {"steps": steps(config)} if config.objective.name == "vae" else {}
+    return section(config, "objective", kind, **given, **pretrained.term(config))
 
 
 def training_objective(config: ConfigDict):
@@ -103,6 +113,16 @@ def mesh(config: ConfigDict):
 def images_per_clip(config: ConfigDict) -> int:
     """One-frame clips that an update sees beside each clip (0 in configs from before there were any)."""
     return config.train.get("images", 0)
+
+
+def critic_weighs(config: ConfigDict) -> bool:
+    """Whether the objective has a critic (configs from before there were any have none)."""
+    return bool(config.objective.get("critic_weight", 0.0))
+
+
+def critic_config(config: ConfigDict):
+    """The critic's own config."""
+    return section(config, "critic", registry.load("models", config.critic.name).Config, conv=config.vae.conv)
 
 
 def velocity_clips(config: ConfigDict) -> int:
@@ -160,7 +180,7 @@ def forward_flops(config: ConfigDict) -> dict[str, int]:
     """Forward FLOPs of one training clip, and of the one-frame clips beside it, by group, exact and analytic."""
     if config.stage == "vae":
         module, seen = registry.load("models", config.vae.name), clip_shape(config)
-        return module.flops(vae_config(config), *seen) | pretrained.flops(config, *seen)
+        return module.flops(vae_config(config), *seen) | pretrained.flops(config, *seen) | critic_flops(config)
     dit, text = model_config(config)
     flops, images = registry.load("models", config.model.name).flops, images_per_clip(config)
     clip = flops(dit, text, tokens_per_clip(config), text.states)
@@ -168,6 +188,23 @@ def forward_flops(config: ConfigDict) -> dict[str, int]:
         return clip
     image = flops(dit, text, tokens_per_clip(one_frame(config)), text.states)
     return {name: clip[name] + images * image[name] for name in clip}
+
+
+def critic_flops(config: ConfigDict) -> dict[str, int]:
+    """A third of the critic's FLOPs in an update, for one clip: three passes on the clip, and on its reconstruction one
+    forward, two back for the critic's own loss and one back to the pixels."""
+    if not critic_weighs(config):
+        return {}
+    one = registry.load("models", config.critic.name).flops(critic_config(config), *clip_shape(config))
+    return {name: 7 * value // 3 for name, value in one.items()}
+
+
+def critic_params(config: ConfigDict) -> int:
+    """Parameters that are trained beside the model and not kept."""
+    if not critic_weighs(config):
+        return 0
+    shapes = nnx.eval_shape(lambda: learner(config).critic)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 def param_counts(config: ConfigDict) -> dict[str, int]:

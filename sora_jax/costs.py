@@ -22,7 +22,7 @@ def budget(config: ConfigDict) -> Budget:
         batch=config.train.batch, width=width, depth=depth, mesh=dict(config.mesh), dtype=config.dtype,
         remat=config.model.remat, mlp_ratio=config.model.mlp_ratio, heads=config.model.heads,
         text_tokens=states if dit else 0, single=single(config),
-        images=images, image_share=share,
+        images=images, image_share=share, beside=build.critic_params(config),
         text=text_elements(states, text.length, text.width, text.depth, text.heads) if dit else 0,
     )
 

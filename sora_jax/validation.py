@@ -41,6 +41,7 @@ def validate(config: ConfigDict, here: bool = True) -> None:
         raise ConfigError(f"data.name={config.data.name!r} does not feed stage={config.stage!r}: a transformer trains"
                           " on latents, which python -m launch.encode makes, an autoencoder on clips")
     check_images(config)
+    check_critic(config)
     if (clips := build.velocity_clips(config)) < 0 or clips and config.stage != "dit":
         raise ConfigError(f"eval.velocity={clips} for stage={config.stage!r}: give a number of clips for a transformer "
                           "to go on from, or 0")
@@ -79,6 +80,22 @@ def check_images(config: ConfigDict) -> None:
         raise ConfigError(f"train.images={images} is for stage='dit'; an autoencoder learns from windows of clips")
     if images:
         build.tokens_per_clip(build.one_frame(config))
+
+
+def check_critic(config: ConfigDict) -> None:
+    """ConfigError unless a critic is of an autoencoder, can be built, and sees whole cells of its clips."""
+    if not build.critic_weighs(config):
+        return
+    if config.stage != "vae":
+        raise ConfigError(f"objective.critic_weight={config.objective.critic_weight} is for stage='vae'; a transformer "
+                          "has no critic")
+    for part, name in (("critic", "patch"), ("critic", "width"), ("critic", "depth"), ("optimizer", "critic")):
+        if not config[part][name] > 0:
+            raise ConfigError(f"{part}.{name}={config[part][name]} must be positive")
+    if not 0 <= config.optimizer.critic_beta1 < 1:
+        raise ConfigError(f"optimizer.critic_beta1={config.optimizer.critic_beta1} is not the share of an average; give "
+                          "one in [0, 1)")
+    build.critic_flops(config)
 
 
 def check_schedule(config: ConfigDict) -> None:

@@ -22,6 +22,10 @@ from sora_jax.types import InputError
 STYLE = {"svg.hashsalt": "sora_jax", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
          "axes.grid": True, "grid.alpha": 0.25, "grid.linewidth": 0.5, "legend.frameon": False, "legend.fontsize": 8,
          "axes.titlesize": 9, "axes.titlelocation": "left", "savefig.dpi": 160}
+TERMS = {"l1": "L1", "l2": "L2", "perceptual": "perceptual", "temporal": "temporal", "kl": "KL",
+         "adaptive": "adaptive weight"}
+CRITIC = {"critic_real": "hinge on clips", "critic_fake": "on reconstructions", "adversarial": "adversarial",
+          "critic_accuracy": "accuracy"}
 INK, TRUTH = "#222222", "#D55E00"  # Okabe and Ito 2008
 PANELS = {  # by whether there is a law, and whether records hold training curves
     (True, True): [["main", "main", "n", "d"], ["main", "main", "rest", "time"]],
@@ -57,14 +61,17 @@ def curve(records: list[dict[str, Any]], law: Law | None, path: str | os.PathLik
 
 
 def training_curve(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, title: str = "") -> None:
-    """Draws one run from its metric rows: loss (faint, and smoothed), validation loss, gradient norm. A row counts its
-    progress in `clips` or `step`; rows and fields may be missing."""
+    """Draws one run from its metric rows: loss (faint, and smoothed), validation loss, the terms of an autoencoder's
+    loss, what its critic says, gradient norm. A row counts its progress in `clips` or `step`; rows and fields may be
+    missing."""
     unit = next((name for name in ("clips", "step") if any(name in row for row in rows)), None)
     if unit is None:
         raise InputError(f"nothing to draw in {path}: no metric row has 'clips' or 'step'")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 4.6), layout="constrained")
-        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        panels = [names for names in (TERMS, CRITIC) if any(name in row for row in rows for name in names)]
+        figure = Figure(figsize=(7, 4.6 + 1.6 * len(panels)), layout="constrained")
+        top, *middle, bottom = figure.subplots(2 + len(panels), 1, sharex=True,
+                                               height_ratios=(3, *(1.6 for _ in panels), 1))
         x, loss = _column(rows, unit, "loss")
         top.plot(x, loss, color="#0072B2", alpha=0.25, linewidth=0.8)
         top.plot(x, _smooth(loss), color="#0072B2", linewidth=1.5, label="training loss, smoothed")
@@ -72,9 +79,21 @@ def training_curve(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, t
         top.set(ylabel="loss", yscale="log", title=title)
         decimal(top)
         top.legend()
+        for axes, names in zip(middle, panels, strict=True):
+            _terms(axes, rows, unit, names)
         bottom.plot(*_column(rows, unit, "grad_norm"), color=INK, linewidth=0.8)
         bottom.set(xlabel={"clips": "clips seen", "step": "updates"}[unit], ylabel="gradient norm", yscale="log")
         save(figure, path)
+
+
+def _terms(axes: Axes, rows: Sequence[Mapping[str, Any]], unit: str, names: Mapping[str, str]) -> None:
+    """One line for each term that the rows have, none of them weighed; logarithmic where no term can be negative."""
+    for name, label in names.items():
+        x, y = _column(rows, unit, name)
+        if len(y):
+            axes.plot(x, _smooth(y), linewidth=1.0, label=label)
+    axes.set(ylabel="terms, smoothed", yscale="linear" if names is CRITIC else "log")
+    axes.legend(ncols=len(names), fontsize=6.5)
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:

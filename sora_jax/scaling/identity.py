@@ -11,12 +11,16 @@ import numpy as np
 NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.cache": 2**28, "data.images": "",
            "data.counts": [1, 2, 2, 3], "eval.velocity": 0, "train.images": 0, "train.start": "",
            "optimizer.widths": "none", "optimizer.base_width": 96, "objective.perceptual_weight": 0,
-           "objective.temporal_weight": 0}
+           "objective.temporal_weight": 0, "objective.critic_weight": 0, "objective.perceptual_from": 0,
+           "objective.temporal_from": 0, "objective.critic_from": 0, "objective.critic_lead": 0.05,
+           "optimizer.critic": 1, "optimizer.critic_beta1": 0.5, "critic.name": "critic", "critic.patch": 4,
+           "critic.width": 32, "critic.depth": 2}
 
 
 def run_id(config: Mapping[str, Any]) -> str:
     """Twelve hex digits that depend on every value of a config, not on key order or number spelling: 1 is 1.0, a
-    tuple is a list, True is not 1. A field of `NEUTRAL` at its neutral value counts as absent. Raises TypeError naming
+    tuple is a list, True is not 1. A field of `NEUTRAL` at its neutral value counts as absent, and so does a
+    section with no other. Raises TypeError naming
     a value it cannot spell."""
     plain = _canonical(config, "config")
     for path, neutral in NEUTRAL.items():
@@ -24,6 +28,8 @@ def run_id(config: Mapping[str, Any]) -> str:
         inner = plain.get(section)
         if isinstance(inner, dict) and inner.get(name) == neutral:
             plain[section] = {key: value for key, value in inner.items() if key != name}
+            if not plain[section]:
+                del plain[section]
     text = json.dumps(plain, sort_keys=True, allow_nan=False, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

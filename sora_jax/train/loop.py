@@ -89,20 +89,20 @@ class Job:
         return loader.Loader(source, batch=batch, seed=self.config.seed, mesh=self.mesh, collate=self.collate)
 
     def first(self) -> state.TrainState:
-        """The state before the first update: the seed's weights, or those that the run begins from."""
+        """The state before the first update: the seed's weights, or those that the run begins from; a critic is fresh."""
         fresh = state.initial(self.make, self.tx, self.mesh)
         if self.begin is None:
             return fresh
-        params = jax.device_put(self.begin[0], self.shardings.params)
-        return fresh._replace(params=params, ema=jax.tree.map(jnp.copy, params))
+        params = jax.device_put(self.begin[0], self.shardings.ema)
+        return fresh._replace(params=fresh.params | params, ema=jax.tree.map(jnp.copy, params))
 
     def abstract(self) -> state.TrainState:
         """The state as shapes with shardings."""
         return state.abstract(self.make, self.tx, self.mesh)
 
     def make(self):
-        """The model with the seed's fresh weights."""
-        return build.make(self.config, self.config.seed)
+        """What an update changes, with the seed's fresh weights."""
+        return build.learner(self.config, self.config.seed)
 
     def every(self, name: str) -> int:
         """A chore's period in updates, from its fraction of the run."""

@@ -8,12 +8,14 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx, traverse_util
 from optax import contrib
 
 from sora_jax.train import widths
+from sora_jax.train.state import CRITIC, kept
 from sora_jax.types import ConfigError
 
 SHAPES = ("linear", "1-sqrt")
@@ -105,15 +107,39 @@ def adamw(*, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_
 
 
 def of(rule: Any, params: nnx.State) -> optax.GradientTransformation:
-    """The transformation that the fields of `config.optimizer` describe, for a model with these weights.
+    """The transformation that the fields of `config.optimizer` describe, for a model with these weights; a critic among
+    them has one of its own: Adam at `critic` times the learning rate, with momentum `critic_beta1` and no decay.
 
     Width rules leave Muon's rate alone: its directions have one spectral norm at every width."""
+    if CRITIC in params:
+        judge = adamw(beta1=rule.critic_beta1, beta2=rule.beta2, eps=rule.eps, clip=rule.clip)
+        return beside(of(rule, nnx.State(kept(params))), optax.chain(judge, optax.scale(rule.critic)))
     base, stacked = widths.base(rule), hidden(params)
     factors = widths.rates(params, base) if base else None
     if base and rule.muon:
         factors = jax.tree.map(lambda factor, muon: 1.0 if muon else factor, factors, stacked)
     return adamw(beta1=rule.beta1, beta2=rule.beta2, eps=rule.eps, weight_decay=rule.weight_decay, clip=rule.clip,
                  decayed=matrices(params), muon=rule.muon, hidden=stacked, factors=factors)
+
+
+def beside(model: optax.GradientTransformation, critic: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`critic` on the weights of a critic, `model` on all others: neither's clipping sees the gradients of the other.
+    While a critic has no gradient at all it has not begun: its weights, moments and counts wait."""
+    def own(tree):
+        return {CRITIC: tree[CRITIC]}
+
+    def init(params):
+        return {"model": model.init(kept(params)), CRITIC: critic.init(own(params))}
+
+    def update(grads, state, params):
+        ours, first = model.update(kept(grads), state["model"], kept(params))
+        hers, second = critic.update(own(grads), state[CRITIC], own(params))
+        begun = optax.tree.norm(own(grads)) > 0
+        hers, second = jax.tree.map(lambda new, old: jnp.where(begun, new, old), (hers, second),
+                                    (jax.tree.map(jnp.zeros_like, hers), state[CRITIC]))
+        return {**ours, **hers}, {"model": first, CRITIC: second}
+
+    return optax.GradientTransformation(init, update)
 
 
 def orthogonal(rate: float) -> optax.GradientTransformation:

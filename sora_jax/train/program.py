@@ -11,7 +11,7 @@ from sora_jax.train import optimizer, state, step
 
 
 class Program(NamedTuple):
-    """The model's graph, the optimizer, where every leaf of the state lies, and `update(state, batch, rate)`."""
+    """The graph of the model that a run is for, the optimizer, where every leaf of the state lies, and `update(state, batch, rate)`."""
 
     graph: nnx.GraphDef
     tx: Any
@@ -21,9 +21,9 @@ class Program(NamedTuple):
 
 def program(config: ConfigDict, mesh: Mesh) -> Program:
     """Nothing is compiled or allocated until `update` is called or lowered."""
-    graph, shapes = state.split(lambda: build.make(config, config.seed))
+    graph, shapes = state.split(lambda: build.learner(config, config.seed))
     tx = optimizer.of(config.optimizer, shapes)
     shardings = state.shardings(shapes, tx, mesh)
     update = step.compiled(shardings, mesh, graph=graph, objective=build.training_objective(config), tx=tx,
                            ema=build.ema(config), seed=config.seed)
-    return Program(graph, tx, shardings, update)
+    return Program(build.graph(config)[0], tx, shardings, update)

@@ -17,7 +17,7 @@ from sora_jax import build, disk, judge, pipeline, sources, video, weights
 from sora_jax.scaling import figure, identity
 from sora_jax.scaling import records as ledger
 from sora_jax.train import evaluating, widths
-from sora_jax.train.state import TrainState
+from sora_jax.train.state import TrainState, kept
 from sora_jax.types import InputError
 
 FLOPS_VERSION = 1
@@ -89,7 +89,7 @@ def finish(job, state: TrainState, stop) -> dict:
     measured = job.evaluation.measure(ema) | motion(job, ema)
     if config.stage == "vae":
         measured |= job.evaluation.coded(ema)
-    record = compose(job, stop, measured, job.evaluation.measure(state.params)["val_loss"])
+    record = compose(job, stop, measured, job.evaluation.measure(kept(state.params))["val_loss"])
     job.fence()
     meta = {"id": record["id"], "config": json.loads(build.to_json(config)), "record": record,
             **job.origin}

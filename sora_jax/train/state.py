@@ -15,14 +15,22 @@ from jaxtyping import Array, Int, PyTree
 
 from sora_jax import mesh as meshes
 
+CRITIC = "critic"  # the part of the weights that is trained beside the model, and thrown away
+
 
 class TrainState(NamedTuple):
-    """All that the future of a run depends on, the config apart. `params` and `ema` are pure dicts."""
+    """All that the future of a run depends on, the config apart. `params` and `ema` are pure dicts, the latter of the
+    model's weights only."""
 
     step: Int[Array, ""]
     params: PyTree
     ema: PyTree
     opt: PyTree
+
+
+def kept(params: dict) -> dict:
+    """The weights that a run is for: all but those of a critic."""
+    return {name: tree for name, tree in params.items() if name != CRITIC}
 
 
 def split(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
@@ -37,7 +45,7 @@ def split(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
 def shardings(params: nnx.State, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """The `NamedSharding` of every leaf of the state; moments and EMA lie where their weights lie."""
     rest, weights = meshes.replicated(mesh), meshes.shardings(params, mesh)
-    return TrainState(rest, weights, weights, moments(params, tx, weights, rest))
+    return TrainState(rest, weights, kept(weights), moments(params, tx, weights, rest))
 
 
 def moments(params: nnx.State, tx: optax.GradientTransformation, weights: PyTree, rest: Any) -> PyTree:
@@ -54,10 +62,10 @@ def moments(params: nnx.State, tx: optax.GradientTransformation, weights: PyTree
 
 
 def draw(make: Callable[[], nnx.Module], tx: optax.GradientTransformation) -> TrainState:
-    """Step 0. The EMA starts as a copy of the weights."""
+    """Step 0. The EMA starts as a copy of the model's weights."""
     with nnx.use_eager_sharding(False):
         params = nnx.to_pure_dict(nnx.state(make(), nnx.Param))
-    return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), tx.init(params))
+    return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, kept(params)), tx.init(params))
 
 
 def initial(make: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:

@@ -8,14 +8,15 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from sora_jax import mesh as meshes
-from sora_jax.train.state import TrainState
+from sora_jax.train.state import CRITIC, TrainState, kept
 from sora_jax.types import Batch, Scalars
 
 
 def train_step(state: TrainState, batch: Batch | tuple[Batch, ...], rate: Float[Array, ""], *, graph, objective, tx,
                ema, seed) -> tuple[TrainState, Scalars]:
     """One update at learning rate `rate` on the batch, or batches, that `objective` takes. Pure: randomness is a
-    function of (seed, step), so a resumed run is the same run."""
+    function of (seed, step), so a resumed run is the same run. An objective whose terms start later is asked for that of the step."""
+    objective = objective.at(state.step) if hasattr(objective, "at") else objective
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def loss_fn(params):
@@ -24,8 +25,10 @@ def train_step(state: TrainState, batch: Batch | tuple[Batch, ...], rate: Float[
     (loss, scalars), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     updates, opt = tx.update(grads, state.opt, state.params)
     params = jax.tree.map(lambda p, u: (p - rate * u).astype(p.dtype), state.params, updates)
-    scalars |= {"loss": loss, "grad_norm": optax.tree.norm(grads), "rate": rate}
-    return TrainState(state.step + 1, params, ema(state.ema, params, state.step), opt), scalars
+    scalars |= {"loss": loss, "grad_norm": optax.tree.norm(kept(grads)), "rate": rate}
+    if CRITIC in grads:
+        scalars["critic_grad_norm"] = optax.tree.norm(grads[CRITIC])
+    return TrainState(state.step + 1, params, ema(state.ema, kept(params), state.step), opt), scalars
 
 
 def compiled(shardings: TrainState, mesh: Mesh, **parts):
