@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config.data.windows = 5  # at most 23 frames apart: every run of 9 frames lies within one of them
     config.data.crop, config.data.crop_frames = 64, 9
     config.train.start = "experiments/006_sharp_autoencoder"
-    config.train.clips, config.train.batch = 24_000, 8
+    config.train.clips, config.train.batch = 20_000, 8
     config.optimizer.lr, config.optimizer.muon = 1e-3, 10.0
     config.eval.clips = 15  # all that is held out of three films
     return config
