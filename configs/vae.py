@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.objective.perceptual_weight = 0.0  # of a distance of features, whose weights python -m launch.features gets
     config.objective.temporal_weight = 0.0  # of the error of the change from frame to frame
     config.objective.critic_weight = 0.0  # of a critic of clips, times its adaptive weight
-    config.objective.perceptual_from = config.objective.temporal_from = 0.0  # fraction of the run where it starts
+    config.objective.perceptual_from = config.objective.temporal_from = 0.0  # fraction of the run where a term starts
     config.objective.critic_from, config.objective.critic_lead = 0.0, 0.05  # the critic itself learns so much earlier
     config.optimizer.lr = 2e-3
     config.train.clips, config.train.batch = 40_000, 16

@@ -54,7 +54,7 @@ def make(config: ConfigDict, key: jax.Array | int = 0) -> nnx.Module:
 
 
 def learner(config: ConfigDict, key: jax.Array | int = 0) -> nnx.Module:
-    """What an update changes: the model with the weights of `make`, and a critic beside it if the objective has one."""
+    """What an update changes: the model, with the weights of `make`, and a critic if the objective has one."""
     model = make(config, key)
     if critic_weighs(config):
         kind = registry.load("models", config.critic.name)

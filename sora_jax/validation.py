@@ -93,8 +93,8 @@ def check_critic(config: ConfigDict) -> None:
         if not config[part][name] > 0:
             raise ConfigError(f"{part}.{name}={config[part][name]} must be positive")
     if not 0 <= config.optimizer.critic_beta1 < 1:
-        raise ConfigError(f"optimizer.critic_beta1={config.optimizer.critic_beta1} is not the share of an average; give "
-                          "one in [0, 1)")
+        raise ConfigError(f"optimizer.critic_beta1={config.optimizer.critic_beta1} is not the share of an "
+                          "average; give one in [0, 1)")
     build.critic_flops(config)
 
 

@@ -31,6 +31,24 @@ def hinge(real: Float[Array, "..."], fake: Float[Array, "..."]) -> tuple[Float[A
     return jnp.mean(jax.nn.relu(1 - real)), jnp.mean(jax.nn.relu(1 + fake))
 
 
+def traced(model, x: Float[Array, "b f h w c"], key: PRNGKeyArray) -> tuple[tuple, Callable]:
+    """What `model` gives, and the function from a gradient at its reconstruction to that of the weights of the
+    decoder's last layer, `decoder.head`."""
+    def run(weight):
+        copy = jax.tree.map(lambda leaf: leaf, model)
+        copy.decoder.head.weight.set_value(weight)
+        return copy(x, key)
+
+    given, back = jax.vjp(run, model.decoder.head.weight[...])
+    rest = jax.tree.map(jnp.zeros_like, given[1:])
+    return given, lambda gradient: back((gradient, *rest))[0]
+
+
+def length(array: Float[Array, "..."]) -> Float[Array, ""]:
+    """Euclidean, of all elements."""
+    return jnp.sqrt(jnp.sum(array**2))
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """`kind` is "l1", "l2" or "l1l2" (their sum); `kl` weights the KL per latent element. A term weighs nothing before
@@ -75,17 +93,16 @@ class Objective:
         """Scalar loss and its terms; `psnr` is of the clipped reconstruction with peak 2 (pixels in [-1, 1]). With a
         critic, `model.critic`, the gradients of all losses come back together: hers reach only her weights."""
         x = pixels(batch.x)
-        reconstruction, mean, logvar = model(x, key)
-        parts, scalars = self.distances(x, reconstruction)
+        if self.critic_weight:
+            (reconstruction, mean, logvar), back = traced(model, x, key)
+            total, scalars = self.contest(model.critic, x, reconstruction, back)
+            parts = [total]
+        else:
+            reconstruction, mean, logvar = model(x, key)
+            parts, scalars = self.distances(x, reconstruction)
         kl = 0.5 * jnp.mean(mean**2 + jnp.exp(logvar) - 1.0 - logvar)
         clipped = jnp.mean((jnp.clip(reconstruction, -1, 1) - x) ** 2)
-        loss = sum(parts, self.kl * kl)
-        scalars |= {"kl": kl, "psnr": 10 * jnp.log10(4.0 / clipped)}
-        if self.critic_weight:
-            contest, found = self.contest(model, x, key, reconstruction)
-            scalars |= found
-            loss = loss + contest - jax.lax.stop_gradient(contest)  # as large as without a critic, and to be compared
-        return loss, scalars
+        return sum(parts, self.kl * kl), scalars | {"kl": kl, "psnr": 10 * jnp.log10(4.0 / clipped)}
 
     def distances(self, x: Float[Array, "b f h w c"],
                   reconstruction: Float[Array, "b f h w c"]) -> tuple[list[Float[Array, ""]], Scalars]:
@@ -101,30 +118,28 @@ class Objective:
             parts.append(self.begun(self.temporal_from, self.temporal_weight) * found["temporal"])
         return parts, found
 
-    def contest(self, model, x: Float[Array, "b f h w c"], key: PRNGKeyArray,
-                reconstruction: Float[Array, "b f h w c"]) -> tuple[Float[Array, ""], Scalars]:
-        """What the critic and the autoencoder have against each other, as one sum. Its gradients part: each side's
-        loss holds the other side's weights still."""
+    def contest(self, critic: Callable, x: Float[Array, "b f h w c"], reconstruction: Float[Array, "b f h w c"],
+                back: Callable) -> tuple[Float[Array, ""], Scalars]:
+        """The sum of `distances`, with the gradients of what critic and autoencoder have against each other: their
+        losses add none of their value, so that the sum compares with that of a run without. `back` is of `traced`.
+
+        Gradients at the pixels are taken once, for the adaptive weight (VQGAN's lambda) and for the autoencoder."""
         still = jax.lax.stop_gradient
-        real, fake = model.critic(x), model.critic(still(reconstruction))
+        seen, held = still(reconstruction), still(critic)
+        real, fake = critic(x), critic(seen)
         on_real, on_fake = hinge(real, fake)
-        critic = still(model.critic)
-        adversarial = -jnp.mean(critic(reconstruction))
-        adaptive = self.adaptive(still(model), x, key)
-        weight = self.begun(self.critic_from, self.critic_weight) * adaptive
+        adversarial, truer = jax.value_and_grad(lambda y: -jnp.mean(held(y)))(seen)
+
+        def distance(y):
+            parts, found = self.distances(x, y)
+            return sum(parts), found
+
+        (total, scalars), nearer = jax.value_and_grad(distance, has_aux=True)(seen)
+        adaptive = jnp.minimum(length(back(nearer)) / (length(back(truer)) + SMALLEST), LARGEST)
+        weight = self.begun(self.critic_from, self.critic_weight) * still(adaptive)
         learns = self.begun(self.critic_from - self.critic_lead)
+        slope = jnp.vdot(nearer + weight * truer, reconstruction) + learns * (on_real + on_fake)
         right = (jnp.mean(real > 0) + jnp.mean(fake < 0)) / 2
-        return weight * adversarial + learns * (on_real + on_fake), {
-            "critic_real": on_real, "critic_fake": on_fake, "critic_accuracy": right, "adversarial": adversarial,
-            "adaptive": adaptive}
-
-    def adaptive(self, model, x: Float[Array, "b f h w c"], key: PRNGKeyArray) -> Float[Array, ""]:
-        """VQGAN's lambda: the length of the gradient of the reconstruction at the last layer of the decoder over that
-        of the adversarial term, at most `LARGEST`."""
-        reconstruction, back = jax.vjp(lambda model: model(x, key)[0], model)
-
-        def length(loss):
-            return jnp.linalg.norm(back(jax.grad(loss)(reconstruction))[0].decoder.head.weight[...])
-
-        nearer, truer = length(lambda y: sum(self.distances(x, y)[0])), length(lambda y: -jnp.mean(model.critic(y)))
-        return jnp.minimum(nearer / (truer + SMALLEST), LARGEST)
+        scalars |= {"critic_real": on_real, "critic_fake": on_fake, "critic_accuracy": right,
+                    "adversarial": adversarial, "adaptive": adaptive}
+        return total + (slope - still(slope)), scalars

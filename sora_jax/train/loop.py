@@ -89,7 +89,7 @@ class Job:
         return loader.Loader(source, batch=batch, seed=self.config.seed, mesh=self.mesh, collate=self.collate)
 
     def first(self) -> state.TrainState:
-        """The state before the first update: the seed's weights, or those that the run begins from; a critic is fresh."""
+        """The state before the first update: the seed's weights, or those of `train.start`; a critic is fresh."""
         fresh = state.initial(self.make, self.tx, self.mesh)
         if self.begin is None:
             return fresh

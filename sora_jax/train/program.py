@@ -11,7 +11,8 @@ from sora_jax.train import optimizer, state, step
 
 
 class Program(NamedTuple):
-    """The graph of the model that a run is for, the optimizer, where every leaf of the state lies, and `update(state, batch, rate)`."""
+    """The graph of the model that a run is for, the optimizer, where every leaf of the state lies, and
+    `update(state, batch, rate)`."""
 
     graph: nnx.GraphDef
     tx: Any

@@ -3,7 +3,7 @@
 Enters: a function that builds a model, an optax transformation, a mesh. Leaves: `TrainState` as arrays, as shapes, or
 as shardings. Weights never exist on one device first: they are drawn inside one `jit` with output shardings.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +28,7 @@ class TrainState(NamedTuple):
     opt: PyTree
 
 
-def kept(params: dict) -> dict:
+def kept(params: Mapping[str, Any]) -> dict[str, Any]:
     """The weights that a run is for: all but those of a critic."""
     return {name: tree for name, tree in params.items() if name != CRITIC}
 

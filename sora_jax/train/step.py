@@ -15,7 +15,7 @@ from sora_jax.types import Batch, Scalars
 def train_step(state: TrainState, batch: Batch | tuple[Batch, ...], rate: Float[Array, ""], *, graph, objective, tx,
                ema, seed) -> tuple[TrainState, Scalars]:
     """One update at learning rate `rate` on the batch, or batches, that `objective` takes. Pure: randomness is a
-    function of (seed, step), so a resumed run is the same run. An objective whose terms start later is asked for that of the step."""
+    function of (seed, step), so a resumed run is the same run; one whose terms start later is taken `at` it."""
     objective = objective.at(state.step) if hasattr(objective, "at") else objective
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
