@@ -10,7 +10,7 @@ import numpy as np
 # Fields that configs gained after runs were recorded. At these values they mean what their absence meant.
 NEUTRAL = {"data.images": "", "data.counts": [1, 2, 2, 3], "eval.velocity": 0, "train.images": 0, "train.start": "",
            "optimizer.widths": "none", "optimizer.base_width": 96, "objective.perceptual_weight": 0,
-           "objective.temporal_weight": 0}
+           "objective.temporal_weight": 0, "vae.attention": 0, "vae.block": "2+1d"}
 
 
 def run_id(config: Mapping[str, Any]) -> str:
