@@ -44,15 +44,15 @@ def decode(vae, z):
 
 def clip(name, blocks=2):
     """Random pixels of `1 + blocks · time` frames, two latent cells high and three wide."""
-    time, space = CONFIGS[name].ratio
-    shape = (1, 1 + blocks * time, 2 * space, 3 * space, 3)
+    time, high, wide = CONFIGS[name].ratio
+    shape = (1, 1 + blocks * time, 2 * high, 3 * wide, 3)
     return jnp.asarray(np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_shapes_follow_the_ratios(name):
     config, x = CONFIGS[name], clip(name)
-    assert config.ratio == tuple(int(part) for part in name.split("x")[:2])
+    assert config.ratio == tuple(int(part) for part in name.split("x"))
     z = encode(drawn(name), x)
     assert z.shape[1:] == (3, 2, 3, config.channels) == video_vae.latent_shape(config, *x.shape[1:4])
     assert decode(drawn(name), z).shape == x.shape
@@ -151,8 +151,8 @@ def convolution_flops(jaxpr):
 def test_flops_are_what_the_program_does(config, impl):
     config = Config(**{**vars(config), "conv": impl})
     graph, params = nnx.split(nnx.eval_shape(lambda: video_vae.build(config, rngs=nnx.Rngs(0))))
-    time, space = config.ratio
-    x = jax.ShapeDtypeStruct((1, 1 + 2 * time, 2 * space, 3 * space, 3), jnp.float32)
+    time, high, wide = config.ratio
+    x = jax.ShapeDtypeStruct((1, 1 + 2 * time, 2 * high, 3 * wide, 3), jnp.float32)
     z = jax.ShapeDtypeStruct((1, 3, 2, 3, config.channels), jnp.float32)
     expected = video_vae.flops(config, *x.shape[1:4])
     for side, given in (("encoder", x), ("decoder", z)):
