@@ -1,7 +1,8 @@
 """The causal video autoencoder on the physics worlds: windows of 9×32×32 cut around the action.
 
-`--config=configs/vae.py:12M` picks a row of `SIZES`, `:8x16x32` a compression (time, height, width), `:12M-8x16x32` both;
-`--config.vae.channels` says how many numbers a latent has. Nothing is the run of experiments/000_autoencoder, 3M-4x8x8.
+`--config=configs/vae.py:12M` picks a row of `SIZES`, `:8x16x32` a compression of time, height and width, `:12M-8x16x32`
+both; `--config.vae.channels` says how many numbers a latent has. With no name it is experiments/000_autoencoder: that
+is 3M-4x8x8.
 """
 from typing import NamedTuple
 

@@ -65,8 +65,8 @@ def draw(source, indices: Sequence[int]) -> tuple[UInt8[np.ndarray, "b f h w c"]
     clips = [source[int(i)] for i in indices]
     for i, clip in zip(indices, clips, strict=True):
         if clip.video.shape != clips[0].video.shape:
-            raise InputError(f"clip {i} is {words(clip)}, clip {indices[0]} is {words(clips[0])}; clips of one batch have "
-                             "one size: set data.fit=center, or take them one by one")
+            raise InputError(f"clip {i} is {words(clip)}, clip {indices[0]} is {words(clips[0])}; clips of one batch "
+                             "have one size: set data.fit=center, or take them one by one")
     return np.stack([clip.video for clip in clips]), [clip.caption for clip in clips], [clip.truth for clip in clips]
 
 

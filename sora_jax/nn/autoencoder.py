@@ -15,7 +15,6 @@ from sora_jax.nn.conv import IMPLS
 from sora_jax.nn.stream import Past
 from sora_jax.types import ConfigError
 
-
 Sides = int | tuple[int, int]
 
 

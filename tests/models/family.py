@@ -1,4 +1,4 @@
-"""The family of autoencoders at widths of a few channels: its compressions, its options, and members drawn by chance."""
+"""The family of autoencoders at widths of a few channels: its compressions, its options, and members by chance."""
 import functools
 import itertools
 import random
@@ -33,7 +33,7 @@ def sample(count: int) -> dict[str, tuple[str, dict]]:
     for *ratio, block, attention, blocks, channels in zip(*columns, strict=True):
         name = f"{'x'.join(map(str, ratio))} {block} attention {attention} blocks {blocks} channels {channels}"
         members[name] = "video_vae", fields(ratio, block=block, attention=attention, blocks=blocks, channels=channels)
-    for time in ((1, 2), (2, 2)):
+    for time in ((1, 2), (2, 1)):
         members[f"wan {time}"] = "wan_vae", {"channels": 3, "time": time, "space": (2, 2), "encoder": (4, 4, 6),
                                              "decoder": (4, 4, 6), "blocks": 1}
     return members

@@ -15,19 +15,21 @@ from sora_jax.nn import attention, blocks, conv, frames, norm
 from sora_jax.types import ConfigError
 
 CAUSAL, LEAK, WITHIN = 1e-5, 1e-3, 0.02
-MEMBERS = family.sample(14)
+MEMBERS = family.sample(8)
 LATENT_FRAMES = 3
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
-def fresh_programs():
-    """An encoder and a decoder that nobody compiled before."""
-    return (coder.program(lambda vae, x: vae.encode(x)), coder.program(lambda vae, z: vae.decoder(z)))
+def programs():
+    """An encoder and a decoder that nobody compiled before, compiled with little care: the answers are the same."""
+    return tuple(jax.jit(lambda vae, x, side=side: getattr(vae, side)(x), compiler_options=QUICK)
+                 for side in ("encoder", "decoder"))
 
 
-def leaks(vae, encode, decode) -> dict[str, float]:
+def leaks(vae) -> dict[str, float]:
     """How far the prefixes of a clip, alone and before other frames, are from the prefixes of the whole, relative to
     the largest value. 0 if time never runs backwards."""
-    rng, (time, high, wide) = np.random.default_rng(1), vae.config.ratio
+    rng, (time, high, wide), (encode, decode) = np.random.default_rng(1), vae.config.ratio, programs()
     x = rng.uniform(-1, 1, (1, 1 + (LATENT_FRAMES - 1) * time, 2 * high, wide, 3)).astype(np.float32)
     z = rng.normal(size=(1, LATENT_FRAMES, 2, 1, vae.config.channels)).astype(np.float32)
     found = {}
@@ -52,7 +54,7 @@ def leaks(vae, encode, decode) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_prefix_is_a_prefix_and_an_image_is_a_first_frame(name):
-    found = leaks(family.drawn(MEMBERS[name]), *fresh_programs())
+    found = leaks(family.drawn(MEMBERS[name]))
     print(name, {key: f"{value:.0e}" for key, value in found.items()})
     assert max(found.values()) <= CAUSAL, found
 
@@ -80,26 +82,21 @@ def over_time(self, x):
     (conv.CausalConv3d, "stream", looks_ahead), (frames.FrameAttention, "stream", attends_to_all),
     (norm.RMSNorm, "__call__", over_time),
 ], ids=["convolution", "attention", "norm"])
-@pytest.mark.parametrize("member", [("video_vae", family.fields((2, 4, 4), attention=1)), MEMBERS["wan (1, 2)"]],
-                         ids=["video_vae", "wan_vae"])
-def test_a_layer_that_looks_ahead_is_seen(monkeypatch, layer, method, planted, member):
+def test_a_layer_that_looks_ahead_is_seen(monkeypatch, layer, method, planted):
     monkeypatch.setattr(layer, method, planted)
-    found = leaks(family.drawn(member), *fresh_programs())
+    found = leaks(family.drawn(("video_vae", family.fields((2, 4, 4), attention=1, block="3d"))))
     for side in ("encode", "decode"):
         assert max(value for key, value in found.items() if side in key) > LEAK, found
 
 
-STREAMED = {name: MEMBERS[name] for name in [*MEMBERS][:3]}
-
-
-@pytest.mark.parametrize("name", STREAMED)
-def test_streamed_is_whole(name):
+@pytest.mark.parametrize("name, chunks", [*zip(MEMBERS, ((1,), (2,), (3,)), strict=False), ("wan (1, 2)", (8,))])
+def test_streamed_is_whole(name, chunks):
     vae = family.drawn(MEMBERS[name])
     rng, (time, high, wide) = np.random.default_rng(1), vae.config.ratio
     x = rng.uniform(-1, 1, (1, 1 + 7 * time, high, wide, 3)).astype(np.float32)
     z = np.asarray(coder.encode(vae, x))
-    back = np.asarray(fresh_programs()[1](vae, z))
-    for chunk in (1, 2, 3, 8):
+    back = np.asarray(coder.decode_chunk(vae, z, None)[0])
+    for chunk in chunks:
         for made, want in ((streaming.encode(vae, x, chunk), z), (streaming.decode(vae, z, chunk), back)):
             assert made.shape == want.shape and np.abs(made - want).max() <= CAUSAL * max(1.0, np.abs(want).max())
 
@@ -112,9 +109,9 @@ def test_every_compression_has_its_shapes(time):
         shape = (1, 1 + time, 2 * ratio[1], ratio[2], 3)
         want = video_vae.latent_shape(config, *shape[1:4])
         assert want == (2, 2, 1, config.channels)
-        vae = nnx.eval_shape(lambda config=config: video_vae.build(config, rngs=nnx.Rngs(0)))
-        if ratio[1] != ratio[2]:
+        if ratio[1] >= ratio[2]:
             continue
+        vae = nnx.eval_shape(lambda config=config: video_vae.build(config, rngs=nnx.Rngs(0)))
         made = jax.eval_shape(lambda vae, x: (vae.encode(x), vae.decode(vae.encode(x))), vae,
                               jax.ShapeDtypeStruct(shape, jnp.float32))
         assert made[0].shape[1:] == want and made[1].shape == shape

@@ -20,6 +20,11 @@ CONFIGS = {
     "4x16x16": Config(patch=4, time=(2, 2), space=(2, 2), encoder=(8, 8, 12), decoder=(8, 12, 8), channels=3),
     "1x4x4": Config(patch=4, time=(1,), space=(1,), **SMALL),
 }
+OPTIONS = {
+    "sides apart": Config(patch=(2, 4), time=(4,), space=((4, 1),), **SMALL),
+    "attention": Config(patch=2, time=(2,), space=(2,), attention=2, **SMALL),
+    "full blocks, attention": Config(patch=4, time=(2,), space=((1, 2),), blocks=2, block="3d", attention=1, **SMALL),
+}
 
 
 @functools.lru_cache
@@ -147,7 +152,8 @@ def convolution_flops(jaxpr):
 
 
 @pytest.mark.parametrize("impl", ["taps", "native"])
-@pytest.mark.parametrize("config", [*CONFIGS.values(), Config()], ids=[*CONFIGS, "default"])
+@pytest.mark.parametrize("config", [*CONFIGS.values(), *OPTIONS.values(), Config()],
+                         ids=[*CONFIGS, *OPTIONS, "default"])
 def test_flops_are_what_the_program_does(config, impl):
     config = Config(**{**vars(config), "conv": impl})
     graph, params = nnx.split(nnx.eval_shape(lambda: video_vae.build(config, rngs=nnx.Rngs(0))))
