@@ -39,12 +39,14 @@ def get_config() -> ConfigDict:
     config.vae = vae = ConfigDict()
     vae.name = "video_vae"
     vae.weights = "experiments/000_autoencoder/weights.safetensors"
-    vae.patch = 4
+    vae.patch = 4  # of pixels, in front of all; a (height, width) pair where they differ
     vae.time = (2, 2)  # reduction in time between stages
-    vae.space = (2, 1)  # reduction in space between stages
+    vae.space = (2, 1)  # reduction in space between stages, each a number or a (height, width) pair
     vae.encoder = (64, 96, 128)
     vae.decoder = (96, 128, 192)
     vae.blocks = 1
+    vae.block = "2+1d"  # one convolution in space and one in time, or "3d": two full ones
+    vae.attention = 0  # heads of the attention in each frame where frames are smallest; 0: none
     vae.channels = 16
     vae.conv = "auto"  # "native" conv3d, "taps" of conv2d, or by backend
 

@@ -6,14 +6,13 @@ recipe that makes it comparable, and a sheet of inputs, reconstructions and diff
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from flax import nnx
 from jaxtyping import Float, UInt8
 
-from sora_jax import pipeline, pretrained, video
+from sora_jax import coder, pipeline, pretrained, video
 from sora_jax.evals import channels, frechet, kid, perceptual, reconstruction, spectrum, temporal
 
 STAGE = 1  # whose channels' mean and std are compared as Gaussians: low, so that few frames are enough
@@ -22,17 +21,11 @@ FAINT = 1e-12  # of the largest power: rounding of a frequency that a clip does 
 GAIN = 4  # of the differences on a sheet
 
 
-def _moments(graph, params, x):
-    return nnx.merge(graph, params).moments(video.to_float(x))
-
-
-moments_step = jax.jit(_moments, static_argnums=0)
-
-
 def evaluate(vae: nnx.Module, clips: UInt8[np.ndarray, "n f h w c"], network: nnx.Module | None = None,
              batch: int = 8) -> tuple[dict[str, Any], UInt8[np.ndarray, "n f h w c"]]:
     """All figures of an autoencoder on these clips, and its reconstructions. Without a feature network the group
-    "features" says how to get one."""
+    "features" says how to get one. Raises InputError for clips that the autoencoder cannot take."""
+    coder.check(vae, clips)
     kept = []
 
     def reconstruct(part):
@@ -50,7 +43,7 @@ def evaluate(vae: nnx.Module, clips: UInt8[np.ndarray, "n f h w c"], network: nn
 def latents(vae: nnx.Module, clips: UInt8[np.ndarray, "n f h w c"], back: UInt8[np.ndarray, "n f h w c"],
             batch: int = 8) -> dict[str, Any]:
     """Channel statistics of the latents, their spectra, and how much power of each frequency the pixels keep."""
-    parts = [moments_step(*nnx.split(vae), jnp.asarray(clips[i:i + batch])) for i in range(0, len(clips), batch)]
+    parts = [coder.moments(vae, jnp.asarray(clips[i:i + batch])) for i in range(0, len(clips), batch)]
     mean, logvar = (np.concatenate([np.asarray(part[k]) for part in parts]) for k in (0, 1))
     found = channels.evaluate(mean, logvar)
     unit = (mean - np.float32(found["mean"])) / np.maximum(np.float32(found["std"]), 1e-6)

@@ -154,7 +154,7 @@ def write_folder(folder: str | Path, config: ConfigDict, params: PyTree) -> None
         if tuple(vae[name]) != tuple(vae[name][0] * k for k in times):
             raise InputError(f"vae.{name}={tuple(vae[name])} is not a base width times {times}, which {CONFIG} can say")
     flat = weights.named_leaves(params)
-    time, space = build.vae_config(config).ratio
+    time, space, _ = build.vae_config(config).ratio
     given = {name: [float(value) for value in np.asarray(flat[own])] for name, own in STATISTICS.items()} | {
         "_class_name": "AutoencoderKLWan", "base_dim": vae.encoder[0], "decoder_base_dim": vae.decoder[0],
         "z_dim": vae.channels, "dim_mult": times, "num_res_blocks": vae.blocks, "attn_scales": [], "dropout": 0.0,

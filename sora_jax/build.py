@@ -69,17 +69,18 @@ def graph(config: ConfigDict) -> tuple[nnx.GraphDef, dict]:
     return definition, nnx.to_pure_dict(params)
 
 
-def model(config: ConfigDict, params: dict) -> nnx.Module:
-    """The model with these weights. Raises ConfigError naming the first weight that is missing, extra or misshapen."""
+def model(config: ConfigDict, params: dict, origin: str = "") -> nnx.Module:
+    """The model with these weights. Raises ConfigError naming the first weight that is missing, extra or misshapen,
+    after the words that say where they come from."""
     definition, shapes = graph(config)
     trees = (traverse_util.flatten_dict(nnx.restore_int_paths(tree)) for tree in (shapes, params))
     want, have = ({"/".join(map(str, path)): leaf for path, leaf in tree.items()} for tree in trees)
     for name in sorted(set(want) | set(have)):
         if name not in have or name not in want:
             where = "missing from the weights" if name in want else "not in the model of the config"
-            raise ConfigError(f"weight {name} is {where}")
+            raise ConfigError(f"{origin}weight {name} is {where}")
         if want[name].shape != have[name].shape:
-            raise ConfigError(f"weight {name} is {have[name].shape}, the config asks for {want[name].shape}")
+            raise ConfigError(f"{origin}weight {name} is {have[name].shape}, the config asks for {want[name].shape}")
     return nnx.merge(definition, nnx.State(nnx.restore_int_paths(params)))
 
 

@@ -260,7 +260,7 @@ def load_for_inspection(path: str | os.PathLike, *, step: int | str | None = Non
         if "config" not in meta:
             raise InputError(f"{path} has no config in its header, so its model cannot be built")
         config = build.from_json(json.dumps(meta["config"]))
-    return Run(config, build.model(config, params), params, _record(path, meta), meta)
+    return Run(config, build.model(config, params, f"{path}: "), params, _record(path, meta), meta)
 
 
 def _from_checkpoints(run: Path, shapes: PyTree, step: int | str | None, weights: str) -> tuple[dict, dict[str, Any]]:

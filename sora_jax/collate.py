@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from sora_jax.types import Batch, Clip
+from sora_jax.types import Batch, Clip, InputError
 
 CANDIDATES = 4
 
@@ -51,11 +51,22 @@ class Windows:
         return np.stack([self.cut(video, i) for video, i in zip(videos, indices, strict=True)]), captions, truths
 
 
+def words(clip: Clip) -> str:
+    """Frames, height and width, and the file if one is known."""
+    name = f" ({(clip.truth or {})['path']!a})" if "path" in (clip.truth or {}) else ""
+    return "×".join(map(str, clip.video.shape[:3])) + name
+
+
 def draw(source, indices: Sequence[int]) -> tuple[UInt8[np.ndarray, "b f h w c"], list[str], list]:
-    """Clips of any source as stacked pixels, captions and truths; uses the source's own `batch` if it has one."""
+    """Clips of any source as stacked pixels, captions and truths; uses the source's own `batch` if it has one. Raises
+    InputError naming the first clip of another size."""
     if hasattr(source, "batch"):
         return source.batch(indices)
     clips = [source[int(i)] for i in indices]
+    for i, clip in zip(indices, clips, strict=True):
+        if clip.video.shape != clips[0].video.shape:
+            raise InputError(f"clip {i} is {words(clip)}, clip {indices[0]} is {words(clips[0])}; clips of one batch "
+                             "have one size: set data.fit=center, or take them one by one")
     return np.stack([clip.video for clip in clips]), [clip.caption for clip in clips], [clip.truth for clip in clips]
 
 

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 from ml_collections import ConfigDict
 
-from sora_jax import build, checkpoint, generate, registry, video
+from sora_jax import build, checkpoint, coder, generate, registry
 from sora_jax.types import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,27 +39,15 @@ def autoencoder(path: str | Path, near: Path | None = None, want: str | None = N
     return run.model, {**run.meta, "config": run.config}
 
 
-def _encode(graph, params, x):
-    return nnx.merge(graph, params).encode(video.to_float(x))
-
-
-def _decode(graph, params, z):
-    return video.to_uint8(nnx.merge(graph, params).decode(z))
-
-
-encode_step = jax.jit(_encode, static_argnums=0)
-decode_step = jax.jit(_decode, static_argnums=0)
-
-
-def encode(vae: nnx.Module, clips: UInt8[np.ndarray, "b f h w c"]) -> jax.Array:
-    """Normalised latents `b fl hl wl z` of a batch of clips."""
-    return encode_step(*nnx.split(vae), jnp.asarray(clips))
+def encode(vae: nnx.Module, clips: Shaped[np.ndarray, "b f h w c"]) -> jax.Array:
+    """Normalised latents `b fl hl wl z` of a batch of clips, uint8 or floats in [-1, 1]. Raises InputError."""
+    coder.check(vae, clips)
+    return coder.encode(vae, jnp.asarray(clips))
 
 
 def decode(vae: nnx.Module, latents: jax.Array, batch: int = 16) -> UInt8[np.ndarray, "b f h w c"]:
     """Pixels of normalised latents, a few clips at a time so that memory does not grow with their number."""
-    graph, params = nnx.split(vae)
-    parts = [np.asarray(decode_step(graph, params, latents[i : i + batch])) for i in range(0, len(latents), batch)]
+    parts = [np.asarray(coder.decode(vae, latents[i : i + batch])) for i in range(0, len(latents), batch)]
     return np.concatenate(parts)
 
 

@@ -50,7 +50,10 @@ def loaded(path: Path) -> nnx.Module:
     """The network with the weights of a file, read once."""
     arrays = torch_file.read(checked(path))
     with jax.ensure_compile_time_eval():  # the first call may come from inside a loss that is being traced
-        return registry.load("models", "features").from_arrays(arrays)
+        try:
+            return registry.load("models", "features").from_arrays(arrays)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
 
 
 def _maps(graph, params, frames):

@@ -2,6 +2,7 @@
 
 Enters: a config. Leaves: nothing, or a one-line ConfigError that names the field and the cure.
 """
+import jax
 from ml_collections import ConfigDict
 
 from sora_jax import build, pretrained, registry
@@ -58,7 +59,7 @@ def check_numbers(config: ConfigDict) -> None:
     for part, names in POSITIVE.items():
         for name in names:
             value = config[part][name]
-            if not all(number > 0 for number in (value if isinstance(value, tuple) else (value,))):
+            if not all(number > 0 for number in jax.tree.leaves(value)):
                 raise ConfigError(f"{part}.{name}={value} must be positive")
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"seed={config.seed} is out of range; give one in [0, 2^32)")

@@ -1,5 +1,6 @@
 """An autoencoder appraised: figures of copies and of spoiled copies, with and without features, and a sheet."""
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -14,6 +15,8 @@ SMALL = features.Config(stem=4, stages=((1, 3, 1, 1, 4),) + 6 * ((1, 3, 1, 2, 4)
 
 class Copier(nnx.Module):
     """Pixels are their own latents; the decoder adds what it is told, in [-1, 1], at every other frame."""
+
+    config = SimpleNamespace(ratio=(1, 1, 1))
 
     def __init__(self, off=0.0):
         self.off = nnx.Param(np.float32(off))

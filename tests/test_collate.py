@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from sora_jax import collate
-from sora_jax.types import Clip
+from sora_jax.types import Clip, InputError
 
 
 class Source:
@@ -102,3 +102,10 @@ def test_latents_are_stacked_as_floats():
     batch = collate.latents(items)
     assert batch.x.shape == (3, 2, 2, 2, 4) and batch.x.dtype == np.float32
     assert batch.x[2].min() == 2 and batch.text[1, 0] == 1 and batch.mask.sum(1).tolist() == [0, 1, 2]
+
+
+def test_clips_of_two_sizes_are_not_one_batch():
+    small, large = Source(shape=(9, 32, 48, 3)), Source(shape=(9, 32, 64, 3))
+    mixed = [small[0], small[1], large[2]._replace(truth={"path": "c.mp4"})]
+    with pytest.raises(InputError, match=r"clip 2 is 9×32×64 \('c.mp4'\), clip 0 is 9×32×48; clips of one batch have"):
+        collate.draw(mixed, range(3))

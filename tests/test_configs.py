@@ -6,12 +6,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from configs import ladder
+from configs import ladder, vae
 from sora_jax import build, costs, validation, weights
 from sora_jax.scaling import identity, records
 
 ROOT = Path(__file__).resolve().parents[1]
-ARGUMENTS = {"dit": tuple(ladder.SIZES), "smoke": ("vae", "dit")}
+ARGUMENTS = {"dit": tuple(ladder.SIZES), "smoke": ("vae", "dit"),
+             "vae": (None, *vae.SIZES, "1x4x8", "0.2M-8x16x32")}
 NOT_RUNS = ("__init__", "ladder")
 WITHIN = 0.03  # the published counts include a table of class labels
 

@@ -23,7 +23,7 @@ A_TABLE = {"configs/base.py": "get_config"}  # every field with its default: a l
 
 ASSEMBLED = ("types registry mesh disk page video video.* loader weights report collate generate build sources "
              "validation costs checkpoint lease sweeping board measure study pipeline encoding judge streaming tiling "
-             "bridge torch_file pretrained appraise scaling.* train.* datasets.* evals.*")
+             "bridge torch_file pretrained appraise coder scaling.* train.* datasets.* evals.*")
 
 # A file (the first pattern that fits) may import these files of ours, and no others.
 LAYERS = {
@@ -41,8 +41,9 @@ LAYERS = {
     "sora_jax.torch_file": "types",
     "sora_jax.page": "types disk",
     "sora_jax.lease": "types disk",
-    "sora_jax.tiling": "types",
-    "sora_jax.streaming": "types video",
+    "sora_jax.coder": "types video",
+    "sora_jax.tiling": "types coder",
+    "sora_jax.streaming": "types coder",
     "sora_jax.sweeping": "types lease disk",
     "sora_jax.board": "types lease page",
     # 2 shelves: never one another

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from sora_jax import registry, streaming, video
+from sora_jax import coder, registry, streaming, video
 from sora_jax.types import InputError
 
 STREAMED = 1e-5
@@ -41,11 +41,11 @@ def drawn(name):
 def whole(name, count=8):
     """(clip, its latents, their pixels) of `count` latent frames, all at once."""
     vae = drawn(name)
-    time, space = vae.config.ratio
-    shape = (1, 1 + (count - 1) * time, 2 * space, 3 * space, 3)
+    time, high, wide = vae.config.ratio
+    shape = (1, 1 + (count - 1) * time, 2 * high, 3 * wide, 3)
     x = np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
-    z, _ = streaming.encode_step(*nnx.split(vae), x, None)
-    return x, np.asarray(z), np.asarray(streaming.decode_step(*nnx.split(vae), z, None)[0])
+    z, _ = coder.encode_chunk(vae, x, None)
+    return x, np.asarray(z), np.asarray(coder.decode_chunk(vae, z, None)[0])
 
 
 def largest(a, b):
@@ -67,11 +67,10 @@ def test_chunks_side_by_side_are_the_whole(name, chunk):
 def test_without_the_cache_it_is_another_function(name):
     """The equality above would be empty if frames did not see each other across the edge of a chunk."""
     vae, (x, z, back) = drawn(name), whole(name)
-    parts = nnx.split(vae)
     time = vae.config.ratio[0]
-    lost = streaming.decode_step(*parts, z[:, 3:6], None)[0]
+    lost = coder.decode_chunk(vae, z[:, 3:6], None)[0]
     assert largest(lost[:, :1], back[:, 3 * time : 3 * time + 1]) > 100 * STREAMED
-    lost = streaming.encode_step(*parts, x[:, 3 * time : 5 * time + 1], None)[0]
+    lost = coder.encode_chunk(vae, x[:, 3 * time : 5 * time + 1], None)[0]
     assert largest(lost[:, 1:2], z[:, 4:5]) > 100 * STREAMED
 
 
@@ -110,9 +109,9 @@ def test_a_longer_clip_needs_no_more_memory():
 
 
 @pytest.mark.parametrize("frames, words", [
-    ((4,), "chunk 0 of the clip has 4 frames; the autoencoder needs 1 + 4k"),
-    ((1, 3), "chunk 1 of the clip has 3 frames; the autoencoder needs 4k"),
-    ((1, 0), "chunk 1 of the clip has 0 frames; the autoencoder needs 4k"),
+    ((4,), "chunk 0 of the clip has 4 frames; the autoencoder needs 1 + 4k: use 1 or 5"),
+    ((1, 3), "chunk 1 of the clip has 3 frames; the autoencoder needs 4k: use 4"),
+    ((1, 0), "chunk 1 of the clip has 0 frames; the autoencoder needs 4k: use 4"),
 ])
 def test_a_chunk_that_does_not_compress_is_refused(frames, words):
     vae, (x, _, _) = drawn("time 2,2"), whole("time 2,2")
@@ -124,8 +123,9 @@ def test_a_chunk_that_does_not_compress_is_refused(frames, words):
 def test_a_clip_that_cannot_be_cut_is_refused_before_it_begins(monkeypatch):
     vae, (x, z, _) = drawn("time 2,2"), whole("time 2,2")
     monkeypatch.setattr(streaming, "_passed", lambda *_: pytest.fail("began"))
-    with pytest.raises(InputError, match=r"the clip has 6 frames; the autoencoder needs 1 \+ 4k"):
+    with pytest.raises(InputError, match=r"the clip has 6 frames; the autoencoder needs 1 \+ 4k: use 5 or 9"):
         streaming.encode(vae, x[:, :6], 1)
-    for call, frames, chunk in ((streaming.encode, x, 0), (streaming.decode, z, -1), (streaming.decode, z[:, :0], 1)):
-        with pytest.raises(InputError, match="both must be positive"):
+    for call, frames, chunk, words in ((streaming.encode, x, 0, "chunks of 0"), (streaming.decode, z, -1, "of -1"),
+                                       (streaming.decode, z[:, :0], 1, "of shape")):
+        with pytest.raises(InputError, match=words):
             call(vae, frames, chunk)

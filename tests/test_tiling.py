@@ -26,12 +26,17 @@ def doubled(x):
     return x.repeat(2, 2).repeat(2, 3)
 
 
+def widened(x):
+    return x.repeat(2, 2).repeat(4, 3)
+
+
 def halved(x):
     b, f, h, w, c = x.shape
     return x.reshape(b, f, h // 2, 2, w // 2, 2, c).mean((3, 5))
 
 
-@pytest.mark.parametrize("apply, scale", [(lambda x: 2 * x, 1), (doubled, 2), (halved, Fraction(1, 2))])
+@pytest.mark.parametrize("apply, scale", [(lambda x: 2 * x, 1), (doubled, 2), (widened, (2, 4)),
+                                          (halved, Fraction(1, 2))])
 def test_what_sees_one_cell_has_no_seam(apply, scale):
     made = tiling.tiled(apply, X, tile=(8, 12), overlap=4, scale=scale)
     np.testing.assert_allclose(made.x, apply(X), atol=EXACT)

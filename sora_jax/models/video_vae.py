@@ -2,7 +2,7 @@
 
 Frame 0 is encoded alone, so an image is a one-frame video and the encoding of a prefix is the prefix of the encoding
 (causal convolutions as in MAGVIT-v2, Yu et al. 2023, arXiv 2310.05737; per-position norms keep time causal). A
-space-to-depth `patch` comes first; each stage then halves time and/or space. No layer mixes frames backwards, so a
+space-to-depth `patch` comes first; stages then reduce time, height and width. No layer mixes frames backwards, so a
 clip can go through in chunks, each with the cache that the one before left.
 """
 import dataclasses
@@ -16,39 +16,53 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from sora_jax.nn import autoencoder
-from sora_jax.nn.autoencoder import Autoencoder
+from sora_jax.nn.autoencoder import Autoencoder, Sides, pair
+from sora_jax.nn.blocks import Factored, Residual
 from sora_jax.nn.conv import CausalConv3d
+from sora_jax.nn.frames import FrameAttention
 from sora_jax.nn.norm import RMSNorm
 from sora_jax.nn.stream import Past, through
+from sora_jax.types import ConfigError
 
+BLOCKS = ("2+1d", "3d")  # kinds of residual block: a convolution in space and one in time, or two in both
 START_LOGVAR = -5.0  # a posterior as wide as its prior drowns the first signal: training sits at flat grey for long
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """`time[i]`, `space[i]` reduce between stage i and i + 1; `patch` is the space-to-depth in front of all."""
+    """`time[i]`, `space[i]` reduce between stage i and i + 1; `patch` is the space-to-depth in front of all. A size in
+    space is one number, or a (height, width) pair. `attention`: heads of the attention in each frame, where frames are
+    smallest; 0: none. `block`: the kind of residual block, "2+1d" or "3d"."""
 
-    patch: int = 4
+    patch: Sides = 4
     time: tuple[int, ...] = (2, 2)
-    space: tuple[int, ...] = (2, 1)
+    space: tuple[Sides, ...] = (2, 1)
     encoder: tuple[int, ...] = (64, 96, 128)
     decoder: tuple[int, ...] = (96, 128, 192)
     blocks: int = 1
     channels: int = 16
     conv: str = "auto"
+    attention: int = 0
+    block: str = "2+1d"
 
     def __post_init__(self):
-        autoencoder.check(self.encoder, self.decoder, self.time, self.space, self.conv)
+        autoencoder.check(self)
+        if self.block not in BLOCKS:
+            raise ConfigError(f"vae.block={self.block!r} is not one of {', '.join(BLOCKS)}")
+        last = self.encoder[-1], self.decoder[-1]
+        if self.attention < 0 or self.attention and any(width % self.attention for width in last):
+            raise ConfigError(f"vae.attention={self.attention} heads do not divide the widths {last} where frames are "
+                              "smallest, the last of vae.encoder and vae.decoder; 0 is no attention")
 
     @property
-    def downs(self) -> tuple[tuple[int, int], ...]:
-        """(time, space) reduction after each stage but the last."""
-        return tuple(zip(self.time, self.space, strict=True))
+    def downs(self) -> tuple[tuple[int, int, int], ...]:
+        """(time, height, width) reduction after each stage but the last."""
+        return tuple((time, *pair(space)) for time, space in zip(self.time, self.space, strict=True))
 
     @property
-    def ratio(self) -> tuple[int, int]:
-        """(time, space) compression."""
-        return math.prod(self.time), self.patch * math.prod(self.space)
+    def ratio(self) -> tuple[int, int, int]:
+        """(time, height, width) compression."""
+        return autoencoder.ratio(self)
 
 
 def latent_shape(config: Config, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
@@ -56,20 +70,24 @@ def latent_shape(config: Config, frames: int, height: int, width: int) -> tuple[
     return autoencoder.latent_shape(config.ratio, config.channels, frames, height, width)
 
 
-class Block(nnx.Module):
-    """Residual block: a 1×3×3 convolution in space, then a causal 3×1×1 in time."""
+def block(config: Config, width: int, rngs: nnx.Rngs) -> nnx.Module:
+    """A residual block of the config's kind."""
+    if config.block == "3d":
+        return Residual(width, width, impl=config.conv, rngs=rngs)
+    return Factored(width, impl=config.conv, rngs=rngs)
 
-    def __init__(self, width, *, impl, rngs):
-        self.norm_space = RMSNorm(width, rngs=rngs)
-        self.space = CausalConv3d(width, width, (1, 3, 3), impl=impl, rngs=rngs)
-        self.norm_time = RMSNorm(width, rngs=rngs)
-        self.time = CausalConv3d(width, width, (3, 1, 1), gain=0.3, impl=impl, rngs=rngs)
 
-    def stream(self, x: Float[Array, "b f h w d"], past: Past) -> tuple[Float[Array, "b f h w d"], Past]:
-        """The next frames, with the cache of the convolution in time."""
-        y = self.space(jax.nn.silu(self.norm_space(x)))
-        y, past = self.time.stream(jax.nn.silu(self.norm_time(y)), past)
-        return x + y, past
+def middle(config: Config, width: int, rngs: nnx.Rngs) -> list[nnx.Module]:
+    """What the encoder ends with, if anything: attention in each frame, then a block. The decoder begins with its
+    mirror image."""
+    heads = config.attention
+    return [FrameAttention(width, heads, rngs=rngs), block(config, width, rngs)] if heads else []
+
+
+def kernel(time: int, high: int, wide: int) -> tuple[int, int, int]:
+    """Of a convolution that reduces: 3 wide, or as wide as its stride, so that nothing falls between; 1 in time if time
+    stays."""
+    return max(3, time) if time > 1 else 1, max(3, high), max(3, wide)
 
 
 def in_turn(stem, stages, between) -> list:
@@ -83,16 +101,16 @@ class Encoder(nnx.Module):
 
     def __init__(self, config, *, rngs):
         widths, impl = config.encoder, config.conv
-        self.patch = config.patch
-        self.stem = CausalConv3d(3 * config.patch**2, widths[0], (1, 3, 3), impl=impl, rngs=rngs)
+        self.patch = high, wide = pair(config.patch)
+        self.stem = CausalConv3d(3 * high * wide, widths[0], (1, 3, 3), impl=impl, rngs=rngs)
         stages, downs = [], []
         for i, width in enumerate(widths):
-            stages.append(nnx.List([Block(width, impl=impl, rngs=rngs) for _ in range(config.blocks)]))
+            stages.append(nnx.List([block(config, width, rngs) for _ in range(config.blocks)]))
             if i < len(config.downs):
-                (time, space), wider = config.downs[i], widths[i + 1]
-                kernel = (3 if time > 1 else 1, 3, 3)
-                downs.append(CausalConv3d(width, wider, kernel, stride=(time, space, space), impl=impl, rngs=rngs))
+                down, wider = config.downs[i], widths[i + 1]
+                downs.append(CausalConv3d(width, wider, kernel(*down), stride=down, impl=impl, rngs=rngs))
         self.stages, self.downs = nnx.List(stages), nnx.List(downs)
+        self.middle = nnx.List(middle(config, widths[-1], rngs))
         self.norm = RMSNorm(widths[-1], rngs=rngs)
         self.head = CausalConv3d(widths[-1], 2 * config.channels, (1, 1, 1), impl=impl, rngs=rngs)
         quiet = jnp.repeat(jnp.array([0.0, START_LOGVAR]), config.channels)
@@ -103,23 +121,24 @@ class Encoder(nnx.Module):
 
     def stream(self, x: Float[Array, "b f h w 3"], past: Past) -> tuple[Float[Array, "b fl hl wl zz"], Past]:
         """The next frames, with the caches of all layers."""
-        x = rearrange(x, "b f (h p) (w q) c -> b f h w (p q c)", p=self.patch, q=self.patch)
-        x, past = through(in_turn(self.stem, self.stages, self.downs), x, past)
+        x = rearrange(x, "b f (h p) (w q) c -> b f h w (p q c)", p=self.patch[0], q=self.patch[1])
+        x, past = through([*in_turn(self.stem, self.stages, self.downs), *self.middle], x, past)
         return self.head(jax.nn.silu(self.norm(x))), past
 
 
 class Up(nnx.Module):
     """Inverse of a strided convolution: convolve, unfold channels into time and space, drop what precedes frame 0."""
 
-    def __init__(self, width, narrower, time, space, *, impl, rngs):
-        self.time, self.space = time, space
-        self.conv = CausalConv3d(width, narrower * time * space**2, (1, 3, 3), impl=impl, rngs=rngs)
+    def __init__(self, width, narrower, down, *, impl, rngs):
+        self.down = down
+        self.conv = CausalConv3d(width, narrower * math.prod(down), (1, 3, 3), impl=impl, rngs=rngs)
 
     def stream(self, x: Float[Array, "b f h w d"], past: Past) -> tuple[Float[Array, "b fo ho wo do"], Past]:
         """The next frames; only the beginning of a clip has frames before frame 0 to drop."""
         y, kept = self.conv.stream(x, past)
-        y = rearrange(y, "b f h w (t p q d) -> b (f t) (h p) (w q) d", t=self.time, p=self.space, q=self.space)
-        return y[:, self.time - 1 if past is None else 0 :], kept
+        time, high, wide = self.down
+        y = rearrange(y, "b f h w (t p q d) -> b (f t) (h p) (w q) d", t=time, p=high, q=wide)
+        return y[:, time - 1 if past is None else 0 :], kept
 
 
 class Decoder(nnx.Module):
@@ -127,26 +146,27 @@ class Decoder(nnx.Module):
 
     def __init__(self, config, *, rngs):
         widths, impl = config.decoder, config.conv
-        self.patch = config.patch
+        self.patch = high, wide = pair(config.patch)
         self.stem = CausalConv3d(config.channels, widths[-1], (3, 3, 3), impl=impl, rngs=rngs)
+        self.middle = nnx.List(middle(config, widths[-1], rngs)[::-1])
         stages, ups = [], []
         for i in reversed(range(len(widths))):
-            stages.append(nnx.List([Block(widths[i], impl=impl, rngs=rngs) for _ in range(config.blocks)]))
+            stages.append(nnx.List([block(config, widths[i], rngs) for _ in range(config.blocks)]))
             if i:
-                time, space = config.downs[i - 1]
-                ups.append(Up(widths[i], widths[i - 1], time, space, impl=impl, rngs=rngs))
+                ups.append(Up(widths[i], widths[i - 1], config.downs[i - 1], impl=impl, rngs=rngs))
         self.stages, self.ups = nnx.List(stages), nnx.List(ups)
         self.norm = RMSNorm(widths[0], rngs=rngs)
-        self.head = CausalConv3d(widths[0], 3 * config.patch**2, (1, 3, 3), gain=0.3, impl=impl, rngs=rngs)
+        self.head = CausalConv3d(widths[0], 3 * high * wide, (1, 3, 3), gain=0.3, impl=impl, rngs=rngs)
 
     def __call__(self, z: Float[Array, "b fl hl wl z"]) -> Float[Array, "b f h w 3"]:
         return self.stream(z, None)[0]
 
     def stream(self, z: Float[Array, "b fl hl wl z"], past: Past) -> tuple[Float[Array, "b f h w 3"], Past]:
         """The next latent frames, with the caches of all layers."""
-        x, past = through(in_turn(self.stem, self.stages, self.ups), z, past)
+        first, *rest = in_turn(self.stem, self.stages, self.ups)
+        x, past = through([first, *self.middle, *rest], z, past)
         x = self.head(jax.nn.silu(self.norm(x)))
-        return rearrange(x, "b f h w (p q c) -> b f (h p) (w q) c", p=self.patch, q=self.patch), past
+        return rearrange(x, "b f h w (p q c) -> b f (h p) (w q) c", p=self.patch[0], q=self.patch[1]), past
 
 
 class VideoVAE(Autoencoder):
@@ -162,21 +182,27 @@ def build(config: Config, *, rngs: nnx.Rngs) -> VideoVAE:
 
 
 def flops(config: Config, frames: int, height: int, width: int) -> dict[str, int]:
-    """Forward FLOPs of one clip, multiply and add counted as two, by part; convolutions only."""
+    """Forward FLOPs of one clip, multiply and add counted as two, by part; convolutions, matmuls and attention."""
     latent_shape(config, frames, height, width)
-    total = {"encoder": 0, "decoder": 0}
-    sizes = [(frames, height // config.patch, width // config.patch)]
-    for time, space in config.downs:
+    high, wide = pair(config.patch)
+    pixels, sizes = 3 * high * wide, [(frames, height // high, width // wide)]
+    for time, high, wide in config.downs:
         f, h, w = sizes[-1]
-        sizes.append(((f - 1) // time + 1, h // space, w // space))
+        sizes.append(((f - 1) // time + 1, h // high, w // wide))
     cells = [math.prod(size) for size in sizes]
-    pixels = 3 * config.patch**2
-    for side, widths in (("encoder", config.encoder), ("decoder", config.decoder)):
-        total[side] += sum(config.blocks * 2 * 12 * d * d * n for d, n in zip(widths, cells, strict=True))
-        total[side] += 2 * 9 * pixels * widths[0] * cells[0]
-    for i, (time, space) in enumerate(config.downs):
-        total["encoder"] += 2 * (27 if time > 1 else 9) * config.encoder[i] * config.encoder[i + 1] * cells[i + 1]
-        total["decoder"] += 2 * 9 * config.decoder[i + 1] * config.decoder[i] * time * space**2 * cells[i + 1]
-    total["encoder"] += 2 * config.encoder[-1] * 2 * config.channels * cells[-1]
-    total["decoder"] += 2 * 27 * config.channels * config.decoder[-1] * cells[-1]
-    return total
+    last, positions, z = cells[-1], math.prod(sizes[-1][1:]), config.channels
+    taps = 54 if config.block == "3d" else 12
+
+    def side(widths: tuple[int, ...]) -> int:
+        """Multiplications of what both sides have: the blocks, the convolution at the pixels, the middle."""
+        d = widths[-1]
+        attended = (4 + taps) * d * d + 2 * positions * d if config.attention else 0
+        return (sum(config.blocks * taps * width**2 * n for width, n in zip(widths, cells, strict=True))
+                + 9 * pixels * widths[0] * cells[0] + attended * last)
+
+    total = {"encoder": side(config.encoder) + config.encoder[-1] * 2 * z * last,
+             "decoder": side(config.decoder) + 27 * z * config.decoder[-1] * last}
+    for i, down in enumerate(config.downs):
+        total["encoder"] += math.prod(kernel(*down)) * config.encoder[i] * config.encoder[i + 1] * cells[i + 1]
+        total["decoder"] += 9 * config.decoder[i + 1] * config.decoder[i] * math.prod(down) * cells[i + 1]
+    return {name: 2 * count for name, count in total.items()}

@@ -14,11 +14,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from sora_jax.nn import autoencoder
-from sora_jax.nn.attention import attention
 from sora_jax.nn.autoencoder import Autoencoder
+from sora_jax.nn.blocks import Residual
 from sora_jax.nn.conv import CausalConv3d
-from sora_jax.nn.frames import FrameConv
-from sora_jax.nn.linear import Linear
+from sora_jax.nn.frames import FrameAttention, FrameConv
 from sora_jax.nn.norm import RMSNorm
 from sora_jax.nn.stream import Past, last_frames, through
 from sora_jax.types import ConfigError
@@ -41,7 +40,7 @@ class Config:
     conv: str = "auto"
 
     def __post_init__(self):
-        autoencoder.check(self.encoder, self.decoder, self.time, self.space, self.conv)
+        autoencoder.check(self)
         if self.patch != 1 or set(self.space) - {2} or set(self.time) - {1, 2}:
             raise ConfigError(f"vae.patch={self.patch}, vae.space={self.space}, vae.time={self.time}: vae.name=wan_vae"
                               " has patch 1, halves space between all stages, and time or not (2 or 1)")
@@ -49,9 +48,9 @@ class Config:
             raise ConfigError(f"vae.decoder={self.decoder}: every width but the first is halved, so make it even")
 
     @property
-    def ratio(self) -> tuple[int, int]:
-        """(time, space) compression."""
-        return math.prod(self.time), math.prod(self.space)
+    def ratio(self) -> tuple[int, int, int]:
+        """(time, height, width) compression."""
+        return autoencoder.ratio(self)
 
 
 def latent_shape(config: Config, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
@@ -64,35 +63,9 @@ def norm(width: int, rngs: nnx.Rngs) -> RMSNorm:
     return RMSNorm(width, epsilon=NORM_FLOOR / width, rngs=rngs)
 
 
-class Residual(nnx.Module):
-    """Two normalised causal 3×3×3 convolutions beside a shortcut."""
-
-    def __init__(self, cin, cout, *, impl, rngs):
-        self.norm1, self.conv1 = norm(cin, rngs), CausalConv3d(cin, cout, impl=impl, rngs=rngs)
-        self.norm2, self.conv2 = norm(cout, rngs), CausalConv3d(cout, cout, gain=0.3, impl=impl, rngs=rngs)
-        self.shortcut = CausalConv3d(cin, cout, (1, 1, 1), impl=impl, rngs=rngs) if cin != cout else None
-
-    def stream(self, x: Float[Array, "b f h w c"], past: Past) -> tuple[Float[Array, "b f h w d"], Past]:
-        """The next frames, with the caches of both convolutions."""
-        first, second = (None, None) if past is None else past
-        y, first = self.conv1.stream(jax.nn.silu(self.norm1(x)), first)
-        y, second = self.conv2.stream(jax.nn.silu(self.norm2(y)), second)
-        return y + (x if self.shortcut is None else self.shortcut(x)), (first, second)
-
-
-class FrameAttention(nnx.Module):
-    """Attention with one head among the positions of a frame."""
-
-    def __init__(self, width, *, rngs):
-        self.norm = norm(width, rngs)
-        self.qkv = Linear(width, 3 * width, axes=("in", "out"), rngs=rngs)
-        self.out = Linear(width, width, axes=("in", "out"), rngs=rngs)
-
-    def stream(self, x: Float[Array, "b f h w d"], past: None) -> tuple[Float[Array, "b f h w d"], None]:
-        """The next frames; nothing to remember."""
-        tokens = self.qkv(rearrange(self.norm(x), "b f h w d -> (b f) (h w) d"))
-        y = self.out(attention(*rearrange(tokens, "b n (s d) -> s b n 1 d", s=3))[:, :, 0])
-        return x + y.reshape(x.shape), None
+def block(cin: int, cout: int, impl: str, rngs: nnx.Rngs) -> Residual:
+    """A residual block with this family's norm."""
+    return Residual(cin, cout, impl=impl, norm=norm, rngs=rngs)
 
 
 def apart(x: Float[Array, "b f h w d"], past: Past, before: Float[Array, "b p h w d"]):
@@ -138,8 +111,8 @@ class Up(nnx.Module):
 
 def middle(width: int, impl: str, rngs: nnx.Rngs) -> nnx.List:
     """Attention between two residual blocks."""
-    return nnx.List([Residual(width, width, impl=impl, rngs=rngs), FrameAttention(width, rngs=rngs),
-                     Residual(width, width, impl=impl, rngs=rngs)])
+    return nnx.List([block(width, width, impl, rngs), FrameAttention(width, norm=norm, rngs=rngs),
+                     block(width, width, impl, rngs)])
 
 
 class Encoder(nnx.Module):
@@ -151,7 +124,7 @@ class Encoder(nnx.Module):
         layers = []
         for i, width in enumerate(widths):
             before = [widths[max(0, i - 1)]] + [width] * (config.blocks - 1)
-            layers += [Residual(cin, width, impl=impl, rngs=rngs) for cin in before]
+            layers += [block(cin, width, impl, rngs) for cin in before]
             layers += [Down(width, time, impl=impl, rngs=rngs) for time in config.time[i:i + 1]]
         self.down, self.middle = nnx.List(layers), middle(widths[-1], impl, rngs)
         self.norm = norm(widths[-1], rngs)
@@ -180,7 +153,7 @@ class Decoder(nnx.Module):
         layers, cin = [], widths[-1]
         for i, width in reversed(list(enumerate(widths))):
             for _ in range(config.blocks + 1):
-                layers.append(Residual(cin, width, impl=impl, rngs=rngs))
+                layers.append(block(cin, width, impl, rngs))
                 cin = width
             if i:
                 layers.append(Up(width, config.time[i - 1], impl=impl, rngs=rngs))

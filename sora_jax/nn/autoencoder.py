@@ -2,6 +2,9 @@
 
 The networks are `encoder`, pixels to means beside log-variances, and `decoder`, latents to pixels; both stream.
 """
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -12,30 +15,55 @@ from sora_jax.nn.conv import IMPLS
 from sora_jax.nn.stream import Past
 from sora_jax.types import ConfigError
 
-
-def check(encoder: tuple, decoder: tuple, time: tuple, space: tuple, conv: str) -> None:
-    """ConfigError naming the fields of `vae` that make no autoencoder: a width per stage, a reduction between each two,
-    and a convolution that there is."""
-    if not len(encoder) == len(decoder) == len(time) + 1 == len(space) + 1:
-        raise ConfigError(f"vae.encoder={encoder} and vae.decoder={decoder} need one width per stage, and vae.time and "
-                          f"vae.space one reduction between each two: {len(time) + 1} stages here")
-    if conv not in IMPLS:
-        raise ConfigError(f"vae.conv={conv!r} is not one of {', '.join(IMPLS)}")
+Sides = int | tuple[int, int]
 
 
-def latent_shape(ratio: tuple[int, int], channels: int, frames: int, height: int,
+def pair(sides: Sides) -> tuple[int, int]:
+    """(height, width) of a size that may be the same for both."""
+    return tuple(sides) if isinstance(sides, tuple | list) else (sides, sides)
+
+
+def check(config: Any) -> None:
+    """ConfigError naming the fields of `vae` that make no autoencoder: a width per stage, a reduction between each two
+    that can be, and a convolution that there is."""
+    if not len(config.encoder) == len(config.decoder) == len(config.time) + 1 == len(config.space) + 1:
+        raise ConfigError(f"vae.encoder={config.encoder} and vae.decoder={config.decoder} need one width per stage, and"
+                          " vae.time and vae.space one reduction between each two: "
+                          f"{len(config.time) + 1} stages here")
+    for name, size in (("patch", config.patch), *(("space", size) for size in config.space)):
+        if len(pair(size)) != 2 or not all(whole(side) for side in pair(size)):
+            raise ConfigError(f"vae.{name}={getattr(config, name)}: {size!r} is no whole number from 1, nor a (height, "
+                              "width) pair of them")
+    if not all(whole(size) for size in config.time):
+        raise ConfigError(f"vae.time={config.time}: every reduction must be a whole number from 1")
+    if config.conv not in IMPLS:
+        raise ConfigError(f"vae.conv={config.conv!r} is not one of {', '.join(IMPLS)}")
+
+
+def whole(size: Any) -> bool:
+    """Whether a size is a whole number from 1."""
+    return isinstance(size, int) and not isinstance(size, bool) and size >= 1
+
+
+def ratio(config: Any) -> tuple[int, int, int]:
+    """(time, height, width) compression of a config's `patch`, `time` and `space`."""
+    high, wide = zip(pair(config.patch), *map(pair, config.space), strict=True)
+    return math.prod(config.time), math.prod(high), math.prod(wide)
+
+
+def latent_shape(ratio: tuple[int, int, int], channels: int, frames: int, height: int,
                  width: int) -> tuple[int, int, int, int]:
-    """Shape `(fl, hl, wl, z)` of a clip's latents at a (time, space) compression. Raises ConfigError with the nearest
-    size that fits."""
-    time, space = ratio
+    """Shape `(fl, hl, wl, z)` of a clip's latents at a (time, height, width) compression. Raises ConfigError with the
+    nearest size that fits."""
+    time, *sides = ratio
     if (frames - 1) % time or frames < 1:
         near = 1 + max(0, round((frames - 1) / time)) * time
         raise ConfigError(f"data.frames={frames}: the VAE needs 1 + {time}k frames; use {near}")
-    for name, size in (("height", height), ("width", width)):
-        if size % space or size < space:
-            near = max(1, round(size / space)) * space
-            raise ConfigError(f"data.{name}={size} is not a multiple of the VAE's {space}; use {near}")
-    return 1 + (frames - 1) // time, height // space, width // space, channels
+    for name, size, side in zip(("height", "width"), (height, width), sides, strict=True):
+        if size % side or size < side:
+            near = max(1, round(size / side)) * side
+            raise ConfigError(f"data.{name}={size} is not a multiple of the VAE's {side}; use {near}")
+    return 1 + (frames - 1) // time, height // sides[0], width // sides[1], channels
 
 
 class Autoencoder(nnx.Module):

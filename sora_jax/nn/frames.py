@@ -1,11 +1,16 @@
-"""Convolutions that see one frame at a time: `b f h w c` in and out."""
+"""Layers that see one frame at a time: `b f h w c` in and out, so what they are part of stays causal and streams."""
+from collections.abc import Callable
+
 import jax
 from einops import rearrange
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
+from sora_jax.nn.attention import attention
 from sora_jax.nn.axes import param
+from sora_jax.nn.blocks import unit
+from sora_jax.nn.linear import Linear
 
 
 class FrameConv(nnx.Module):
@@ -25,3 +30,18 @@ class FrameConv(nnx.Module):
         flat = lax.conv_general_dilated(flat, self.weight[...], (self.stride, self.stride), (self.pad, self.pad),
                                         dimension_numbers=("NHWC", "HWIO", "NHWC"))
         return rearrange(flat, "(b f) h w d -> b f h w d", b=len(x)) + self.bias[...]
+
+
+class FrameAttention(nnx.Module):
+    """Attention among the positions of a frame, beside the identity; `norm` makes the norm of a width."""
+
+    def __init__(self, width: int, heads: int = 1, *, norm: Callable = unit, rngs: nnx.Rngs):
+        self.norm, self.heads = norm(width, rngs), heads
+        self.qkv = Linear(width, 3 * width, axes=("in", "out"), rngs=rngs)
+        self.out = Linear(width, width, axes=("in", "out"), rngs=rngs)
+
+    def stream(self, x: Float[Array, "b f h w d"], past: None) -> tuple[Float[Array, "b f h w d"], None]:
+        """The next frames; nothing to remember."""
+        tokens = self.qkv(rearrange(self.norm(x), "b f h w d -> (b f) (h w) d"))
+        y = attention(*rearrange(tokens, "b n (s a e) -> s b n a e", s=3, a=self.heads))
+        return x + self.out(rearrange(y, "b n a e -> b n (a e)")).reshape(x.shape), None

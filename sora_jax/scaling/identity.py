@@ -14,7 +14,7 @@ NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.c
            "objective.temporal_weight": 0, "objective.critic_weight": 0, "objective.perceptual_from": 0,
            "objective.temporal_from": 0, "objective.critic_from": 0, "objective.critic_lead": 0.05,
            "optimizer.critic": 1, "optimizer.critic_beta1": 0.5, "critic.name": "critic", "critic.patch": 4,
-           "critic.width": 32, "critic.depth": 2}
+           "critic.width": 32, "critic.depth": 2, "vae.attention": 0, "vae.block": "2+1d"}
 
 
 def run_id(config: Mapping[str, Any]) -> str:

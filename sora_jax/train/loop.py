@@ -46,7 +46,7 @@ def starting(config: ConfigDict, origin: dict) -> tuple[dict, dict] | None:
     if not path:
         return None
     opened = checkpoint.load_for_inspection(path)
-    build.model(config, opened.params)
+    build.model(config, opened.params, f"train.start={path}: ")
     if opened.meta.get("vae_hash") != origin.get("vae_hash"):
         raise InputError(f"train.start={path} was trained on latents of autoencoder {opened.meta.get('vae_hash')}, "
                          f"data.path holds those of {origin.get('vae_hash')}; encode with its own autoencoder")

@@ -40,6 +40,15 @@ BAD = {
     "evaluate-empty": (["evaluate", "--run={tmp}/empty"], "is not a run"),
     "evaluate-videos": (["evaluate", "--run={run}", "--videos={tmp}"], "scores an autoencoder"),
     "encode-vae": (["encode", "--config=configs/vae.py", "--vae={tmp}/no", "--out={tmp}/latents"], "no autoencoder at"),
+    "encode-size": (["encode", "--config=configs/vae.py", "--config.data.height=60", "--vae={tmp}/vae.safetensors",
+                     "--out={tmp}/latents"], "data.height=60 is not a multiple of the VAE's 8; use"),
+    "encode-frames": (["encode", "--config=configs/vae.py", "--config.data.frames=16", "--vae={tmp}/vae.safetensors",
+                       "--out={tmp}/latents"], "data.frames=16: the VAE needs 1 + 2k frames; use"),
+    "encode-foreign": (["encode", "--config=configs/vae.py", "--vae={tmp}/foreign.safetensors", "--out={tmp}/latents"],
+                       "{tmp}/foreign.safetensors: weight alien is not in the model of the config"),
+    "train-ratio": (["train", "--config=configs/vae.py:3M-3x8x8", "--workdir={tmp}/run"], "no compression '3x8x8'"),
+    "train-sides": (["train", SMOKE, "--config.vae.space=((2,0),)", "--workdir={tmp}/run"], "vae.space=((2, 0),)"),
+    "train-attention": (["train", SMOKE, "--config.vae.attention=3", "--workdir={tmp}/run"], "vae.attention=3 heads"),
     "encode-field": (["encode", "--config=configs/vae.py", "--config.data.hight=3", "--out={tmp}/latents"],
                      "--config.data.height?"),
     "sweep-name": (["sweep", "--experiment=999"], "no such experiment; there are 000_autoencoder"),
@@ -87,7 +96,10 @@ def run(tmp):
         config = smoke.get_config(stage)
         config.vae.weights = str(tmp / "vae.safetensors")
         params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), build.graph(config)[1])
-        weights.save_weights(tmp / f"{stage}.safetensors", params, {"config": json.loads(build.to_json(config))})
+        header = {"config": json.loads(build.to_json(config))}
+        weights.save_weights(tmp / f"{stage}.safetensors", params, header)
+        if stage == "vae":
+            weights.save_weights(tmp / "foreign.safetensors", {**params, "alien": np.ones(2, np.float32)}, header)
     return tmp / "dit.safetensors"
 
 
@@ -134,4 +146,4 @@ def test_what_cannot_be_done_is_one_line(answers, tmp, name):
 def test_nothing_is_left_behind(answers, tmp):
     """But for the lock of a run whose data was looked for."""
     left = sorted(str(path.relative_to(tmp)) for path in tmp.rglob("*") if path.is_file())
-    assert left == ["dit.safetensors", "other.whl", "run/run.lock", "vae.safetensors"]
+    assert left == ["dit.safetensors", "foreign.safetensors", "other.whl", "run/run.lock", "vae.safetensors"]

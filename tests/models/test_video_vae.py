@@ -20,6 +20,11 @@ CONFIGS = {
     "4x16x16": Config(patch=4, time=(2, 2), space=(2, 2), encoder=(8, 8, 12), decoder=(8, 12, 8), channels=3),
     "1x4x4": Config(patch=4, time=(1,), space=(1,), **SMALL),
 }
+OPTIONS = {
+    "sides apart": Config(patch=(2, 4), time=(4,), space=((4, 1),), **SMALL),
+    "attention": Config(patch=2, time=(2,), space=(2,), attention=2, **SMALL),
+    "full blocks, attention": Config(patch=4, time=(2,), space=((1, 2),), blocks=2, block="3d", attention=1, **SMALL),
+}
 
 
 @functools.lru_cache
@@ -44,15 +49,15 @@ def decode(vae, z):
 
 def clip(name, blocks=2):
     """Random pixels of `1 + blocks · time` frames, two latent cells high and three wide."""
-    time, space = CONFIGS[name].ratio
-    shape = (1, 1 + blocks * time, 2 * space, 3 * space, 3)
+    time, high, wide = CONFIGS[name].ratio
+    shape = (1, 1 + blocks * time, 2 * high, 3 * wide, 3)
     return jnp.asarray(np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_shapes_follow_the_ratios(name):
     config, x = CONFIGS[name], clip(name)
-    assert config.ratio == tuple(int(part) for part in name.split("x")[:2])
+    assert config.ratio == tuple(int(part) for part in name.split("x"))
     z = encode(drawn(name), x)
     assert z.shape[1:] == (3, 2, 3, config.channels) == video_vae.latent_shape(config, *x.shape[1:4])
     assert decode(drawn(name), z).shape == x.shape
@@ -147,12 +152,13 @@ def convolution_flops(jaxpr):
 
 
 @pytest.mark.parametrize("impl", ["taps", "native"])
-@pytest.mark.parametrize("config", [*CONFIGS.values(), Config()], ids=[*CONFIGS, "default"])
+@pytest.mark.parametrize("config", [*CONFIGS.values(), *OPTIONS.values(), Config()],
+                         ids=[*CONFIGS, *OPTIONS, "default"])
 def test_flops_are_what_the_program_does(config, impl):
     config = Config(**{**vars(config), "conv": impl})
     graph, params = nnx.split(nnx.eval_shape(lambda: video_vae.build(config, rngs=nnx.Rngs(0))))
-    time, space = config.ratio
-    x = jax.ShapeDtypeStruct((1, 1 + 2 * time, 2 * space, 3 * space, 3), jnp.float32)
+    time, high, wide = config.ratio
+    x = jax.ShapeDtypeStruct((1, 1 + 2 * time, 2 * high, 3 * wide, 3), jnp.float32)
     z = jax.ShapeDtypeStruct((1, 3, 2, 3, config.channels), jnp.float32)
     expected = video_vae.flops(config, *x.shape[1:4])
     for side, given in (("encoder", x), ("decoder", z)):

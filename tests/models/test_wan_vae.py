@@ -52,7 +52,7 @@ def test_the_default_is_the_published_size():
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(nnx.state(nnx.eval_shape(
         lambda: wan_vae.build(config, rngs=nnx.Rngs(0)))))) for config in (Config(), third)]  # noqa: B023
     assert round(sizes[0] / 1e6) == 127 and sizes[1] == 14_222_387 + 32
-    assert Config().ratio == (4, 8) and wan_vae.latent_shape(Config(), 81, 480, 832) == (21, 60, 104, 16)
+    assert Config().ratio == (4, 8, 8) and wan_vae.latent_shape(Config(), 81, 480, 832) == (21, 60, 104, 16)
 
 
 @pytest.mark.parametrize("frames", [1, 9])
