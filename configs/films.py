@@ -19,3 +19,16 @@ def get_config() -> ConfigDict:
     config.optimizer.lr, config.optimizer.muon = 1e-3, 10.0
     config.eval.clips = 15  # all that is held out of three films
     return config
+
+
+def long(start: str) -> ConfigDict:
+    """From the weights of such a run on, on windows as long as the clips, which decode as they are: 33×48×48."""
+    config = get_config()
+    config.name = "films-long"
+    config.data.windows, config.eval.clips = 16, 48
+    config.data.crop, config.data.crop_frames = 48, 33
+    config.data.cache = 2**29
+    config.objective.kind = "l2"
+    config.train.start = start
+    config.train.clips, config.train.batch = 8_000, 4
+    return config

@@ -1,4 +1,5 @@
-"""One run: the physics autoencoder, gone on with on the first halves of three real films."""
+"""Two stages: the physics autoencoder goes on with on the first halves of three real films, in short windows, then in
+windows as long as a clip."""
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
@@ -7,5 +8,6 @@ from configs import films
 
 
 def runs() -> Iterator[ConfigDict]:
-    """The autoencoder of configs/films.py."""
+    """The stages of configs/films.py; the second begins with what the first came to."""
     yield films.get_config()
+    yield films.long("runs/008_real_clips/films")
