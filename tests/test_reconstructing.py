@@ -40,7 +40,7 @@ def test_chunks_give_the_answer_of_the_whole(vae, chunk, count):
     x, y = passed(vae, frames, chunk=chunk)
     np.testing.assert_array_equal(x, frames)
     filled = np.concatenate([frames, frames[-1:]]) if count == 6 else frames
-    want = video.to_uint8(np.asarray(vae.decode(vae.encode(video.to_float(filled[None])))))[0, :count]
+    want = video.to_uint8(np.asarray(vae.decode(vae.encode(jnp.asarray(video.to_float(filled[None]))))))[0, :count]
     assert y.shape == frames.shape and np.abs(y.astype(int) - want).max() <= ROUNDING
 
 
@@ -88,7 +88,8 @@ def test_mistakes_are_one_line(vae, tmp_path):
     video.write_mp4(tmp_path / "a.mp4", clip(3, 16, 16), 8)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.mp4").touch()
-    wrong = [(tmp_path, tmp_path / "in", {}, "where the originals are"), (tmp_path / "a.mp4", tmp_path, {}, "originals"),
+    wrong = [(tmp_path, tmp_path / "in", {}, "where the originals are"),
+             (tmp_path / "a.mp4", tmp_path, {}, "where the originals are"),
              (tmp_path / "bad", tmp_path / "out", {}, "the first is set aside as empty"),
              (tmp_path / "no", tmp_path / "out", {}, "no video file or folder"),
              (tmp_path, tmp_path / "out", {"tile": 10}, "--tile=10 is not a multiple of 4"),

@@ -50,10 +50,10 @@ def encode_mp4(video: UInt8[np.ndarray, "f h w 3"], fps: Number, *, scale: int |
 def mux(place: io.BytesIO | str, frames: Iterator[UInt8[np.ndarray, "h w 3"]], fps: Number, crf: int = 18,
         lossless: bool = False) -> int:
     """H.264 in MP4, frame by frame as they come; returns how many came. Sides are even unless lossless."""
-    count = 0
+    count, stream = 0, None
     with av.open(place, "w", format="mp4") as container:
-        stream = None
-        for count, array in enumerate(frames, 1):
+        for array in frames:
+            count += 1
             if stream is None:
                 stream = track(container, array.shape, Fraction(fps).limit_denominator(1001), crf, lossless)
             frame = av.VideoFrame.from_ndarray(array, format="rgb24")

