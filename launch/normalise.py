@@ -17,7 +17,7 @@ from launch import door
 
 CONFIG = door.define_config(required=False)
 RUN = flags.DEFINE_string("run", None, "autoencoder: run folder or weights file", required=True)
-OUT = flags.DEFINE_string("out", "", "new folder for config.json and weights; empty: over the run's weights")
+OUT = flags.DEFINE_string("out", "", "new folder for config and weights; empty: the weights of the run")
 CLIPS = flags.DEFINE_integer("clips", 128, "clips to measure on, at most", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch", 8, "clips at a time on the device", lower_bound=1)
 

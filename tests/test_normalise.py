@@ -46,10 +46,10 @@ def test_what_was_never_measured_is_not_encoded_and_one_command_mends_it(fresh, 
 
 
 def test_the_address_says_what_made_the_latents():
-    def named(hash="a", options=Options(""), **data):  # noqa: B008
+    def named(vae="a", options=Options(""), **data):  # noqa: B008
         config = smoke.get_config("vae")
         config.data.update(data)
-        return encoding.address(config, {"hash": hash}, options)
+        return encoding.address(config, {"hash": vae}, options)
 
     plain = named()
     assert plain.startswith("a-") and named() == plain == named(quarantine="x", split="val") != named("b")
