@@ -23,7 +23,7 @@ BATCH = flags.DEFINE_integer("batch", 8, "clips at a time on the device", lower_
 
 
 def target(run) -> Path:
-    """Where the weights go. Raises InputError if that would write over statistics, or there is no file to write over."""
+    """Where the weights go. Raises InputError if that would write over statistics, or if there is no such file."""
     from sora_jax import disk, encoding
     from sora_jax.types import InputError
 
