@@ -1,9 +1,12 @@
 """Encodes a dataset to latents once, for every transformer that is trained on them.
 
     python -m launch.encode --config=configs/vae.py --vae=runs/vae --out=runs/latents --clips=16384,512
+    python -m launch.encode --config=configs/films.py --vae=runs/wan --clips=0,0
 
-Writes one folder per split under `--out`. Stopped, it goes on where it was; another autoencoder, dataset or size in
-the same folder is an error. Clips come from `--config` (data and text sections), whatever its model is.
+Writes one folder per split under `--out`, without one under runs/latents/<hash of the autoencoder>-<hash of all else
+that makes the latents>. Stopped, it goes on where it was; another autoencoder, dataset or size in the same folder is an
+error, and so is an autoencoder whose latents were never measured (python -m launch.normalise). Clips come from
+`--config` (data and text sections), whatever its model is.
 """
 import shlex
 import sys
@@ -14,7 +17,7 @@ from launch import door
 
 CONFIG = door.define_config()
 VAE = flags.DEFINE_string("vae", "", "autoencoder: run folder or weights file; empty: the config's vae.weights")
-OUT = flags.DEFINE_string("out", "runs/latents", "folder for the latents, one folder per split in it")
+OUT = flags.DEFINE_string("out", "", "folder for the latents, one folder per split in it; empty: addressed by hashes")
 SPLITS = flags.DEFINE_list("splits", "train,val", "splits of the dataset to encode")
 CLIPS = flags.DEFINE_list("clips", "8192,512", "clips of each split; 0: all of it")
 BATCH = flags.DEFINE_integer("batch", 16, "clips at a time on the device", lower_bound=1)
@@ -37,14 +40,18 @@ def run() -> None:
                           f"--splits={','.join(SPLITS.value)}")
     from sora_jax import encoding, pipeline
 
-    vae, meta = pipeline.autoencoder(VAE.value or config.vae.weights)
+    place = VAE.value or config.vae.weights
+    vae, meta = pipeline.autoencoder(place)
     if "hash" not in meta:
-        raise InputError(f"--vae={VAE.value or config.vae.weights} is not finished, so its latents have no scale; "
+        raise InputError(f"--vae={place} is not finished, so its latents have no scale; "
                          "end it with python -m launch.train")
     command = f"python -m launch.encode {shlex.join(sys.argv[1:])}"
     options = encoding.Options(OUT.value, BATCH.value, SHARD.value, DTYPE.value, PARAPHRASES.value, command)
+    if not OUT.value:
+        options = options._replace(out=f"runs/latents/{encoding.address(config, meta, options)}")
     for split, count in zip(SPLITS.value, counts, strict=True):
-        encoding.encode(config, vae, meta, split, count, options)
+        encoding.encode(config, vae, {**meta, "place": place}, split, count, options)
+    print(f"train on them with --config.data.path={options.out}")
 
 
 if __name__ == "__main__":

@@ -5,14 +5,18 @@ hash; stopped, it goes on where it was.
 """
 import dataclasses
 import functools
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from einops import rearrange
+from flax import nnx
 
 from sora_jax import build, collate, disk, pipeline, registry, report, sources
 from sora_jax.datasets import latents
+from sora_jax.scaling import identity
+from sora_jax.train import evaluating
 from sora_jax.types import InputError
 
 UNCOMPARED = ("quarantine", "limit", "size", "cache")  # fields of a dataset that change no clip
@@ -30,9 +34,54 @@ class Options(NamedTuple):
     command: str = ""
 
 
+NORMALISE = "python -m launch.normalise --run={}"
+
+
+def measured(vae, name: str) -> None:
+    """InputError with the cure unless the autoencoder's latents have a mean and a positive standard deviation that were
+    measured: fresh ones are 0 and 1 exactly."""
+    mean, std = np.asarray(vae.mean[...]), np.asarray(vae.std[...])
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        raise InputError(f"the statistics of the latents of {name} are not finite and positive; measure them again with"
+                         f" {NORMALISE.format(name)} --out=FOLDER")
+    if not mean.any() and (std == 1).all():
+        raise InputError(f"the mean and standard deviation of the latents of {name} were never measured; measure them "
+                         f"with {NORMALISE.format(name)}")
+
+
+def address(config, meta: dict, options: "Options") -> str:
+    """The name of a folder of latents: the hash of the autoencoder, and one of all that is done before it (which data,
+    cut how, captions as what) and after it (stored as what), whatever the split."""
+    module = registry.load("datasets", config.data.name)
+    fields = {field.name for field in dataclasses.fields(module.Config)}
+    data = {key: value for key, value in config.data.items() if key in fields - {"split", *UNCOMPARED}
+            and LATER.get(key, ...) != value}
+    about = {"dataset": config.data.name, "data": data, "text": [config.text.name, config.text.length],
+             "dtype": options.dtype, "paraphrases": options.paraphrases}
+    return f"{meta['hash']}-{identity.run_id(about)}"
+
+
+def normalised(config, run, count: int, batch: int, command: str) -> tuple[dict, dict]:
+    """(weights, meta) of an opened autoencoder with the statistics of its latents over `count` clips of the config's
+    training split measured anew, and with where they come from. Raises InputError if they cannot be."""
+    source = sources.dataset(config)
+    clips = collate.draw(source, range(min(count, len(source))))[0]
+    graph, params = nnx.split(run.model)
+    mean, std = evaluating.statistics(graph, nnx.to_pure_dict(params), clips, batch)
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        raise InputError(f"over {len(clips)} clips a channel of the latents is constant or not finite (standard "
+                         f"deviations {std.min():.3g} to {std.max():.3g}); check the autoencoder, or give more --clips")
+    about = {"data": described(config, source), "clips": len(clips), "shape": list(clips.shape[1:]),
+             "weights_before": run.meta.get("hash", "an unfinished run"), "command": command}
+    meta = {key: value for key, value in run.meta.items() if key not in ("hash", "step")} | {
+        "config": json.loads(build.to_json(run.config)), "statistics": about}
+    return evaluating.with_statistics(run.params, mean, std), meta
+
+
 def encode(config, vae, meta: dict, split: str, count: int, options: Options) -> None:
     """One split to its folder. Raises ConfigError or InputError before anything is compiled."""
     folder, coder = Path(options.out) / split, meta["config"]
+    measured(vae, meta.get("place", meta["hash"]))
     registry.load("models", coder.vae.name).latent_shape(
         build.vae_config(coder), config.data.frames, config.data.height, config.data.width)
     aside = config.data.quarantine or f"{options.out}/quarantine-{split}.jsonl"

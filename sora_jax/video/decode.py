@@ -179,6 +179,15 @@ def read(path: Place, *, count: int | None = None, fps: Number | None = None, st
         return gather(made, limit, name), rate
 
 
+def stream(path: Place, each: Callable[[Frame], np.ndarray] = np.asarray, limit: int = LIMIT) -> Iterator[np.ndarray]:
+    """`each` of every frame of a file in turn, as filmed; none is held. Raises MediaError, for a file that is short or
+    damaged only when it shows."""
+    with opened(path, limit) as (container, track, info):
+        frames = decoded(container, track, info, ascii(str(path)), 0.0)
+        for _, frame in whole(frames, track, info, ascii(str(path)), 0.0):
+            yield each(upright(frame))
+
+
 def whole(source: Iterable[tuple[float, av.VideoFrame]], stream: av.VideoStream, info: Info, name: str,
           start: Number) -> Iterator[tuple[float, av.VideoFrame]]:
     """Pass the stream through; MediaError("short") if it ends before the declared frames and seconds are out."""

@@ -5,7 +5,7 @@ H.264 yuv420p loses colour on small saturated clips: never score a metric on a c
 """
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -43,23 +43,54 @@ def encode_mp4(video: UInt8[np.ndarray, "f h w 3"], fps: Number, *, scale: int |
         raise InputError(f"fps {fps} is not between 0 and 1000")
     video = video if lossless else even(enlarge(video, scale))
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        rate = Fraction(fps).limit_denominator(1001)
-        stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=rate)
-        stream.height, stream.width = video.shape[1:3]
-        stream.pix_fmt = "rgb24" if lossless else "yuv420p"
-        stream.options = {"crf": "0" if lossless else str(crf)}
-        if not lossless:
-            context = stream.codec_context
-            context.colorspace = context.color_primaries = context.color_trc = BT709
-            context.color_range = LIMITED
-        for array in video:
+    mux(buffer, iter(video), fps, crf, lossless)
+    return buffer.getvalue()
+
+
+def mux(place: io.BytesIO | str, frames: Iterator[UInt8[np.ndarray, "h w 3"]], fps: Number, crf: int = 18,
+        lossless: bool = False) -> int:
+    """H.264 in MP4, frame by frame as they come; returns how many came. Sides are even unless lossless."""
+    count, stream = 0, None
+    with av.open(place, "w", format="mp4") as container:
+        for array in frames:
+            count += 1
+            if stream is None:
+                stream = track(container, array.shape, Fraction(fps).limit_denominator(1001), crf, lossless)
             frame = av.VideoFrame.from_ndarray(array, format="rgb24")
             if not lossless:
                 frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
             container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return buffer.getvalue()
+        if stream is not None:
+            container.mux(stream.encode())
+    return count
+
+
+def track(container: av.container.OutputContainer, shape: Sequence[int], rate: Fraction, crf: int,
+          lossless: bool) -> av.VideoStream:
+    """The video track of a new file."""
+    stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=rate)
+    stream.height, stream.width = shape[:2]
+    stream.pix_fmt = "rgb24" if lossless else "yuv420p"
+    stream.options = {"crf": "0" if lossless else str(crf)}
+    if not lossless:
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.color_range = LIMITED
+    return stream
+
+
+def stream_mp4(path: Place, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: Number, crf: int = 18) -> int:
+    """Write frames as they come, none held, odd sides padded; returns how many came. The file appears when all have:
+    what their maker raises passes through and leaves nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        count = mux(str(temporary), (even(frame[None])[0] for frame in frames), fps, crf)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
 
 
 def commit(path: Place, data: bytes) -> Path:

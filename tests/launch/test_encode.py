@@ -44,6 +44,7 @@ def place(tmp_path_factory):
         rng = np.random.default_rng(seed)
         params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape, scale=0.3).astype(np.float32),  # noqa: B023
                               build.graph(config())[1])
+        params["std"] = np.abs(params["std"])
         save_weights(folder / f"{seed}.safetensors", params, {"config": json.loads(build.to_json(config()))})
     return folder
 
