@@ -5,6 +5,7 @@ differences, and PSNR and SSIM. One chunk is held, and a cache for each tile, ho
 """
 import collections
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -45,7 +46,7 @@ def films(path: Path) -> tuple[Path, list[str]]:
 def reconstruct(vae: nnx.Module, path: Path, out: Path, options: Options) -> dict[str, Any]:
     """Every film of a file or folder: "films", figures by name, and "aside", {"reason", "detail"} of what could not be
     used. Raises InputError if nothing could, or a result would be written among the originals."""
-    check(options, vae.config.ratio[1])
+    check(options, *vae.config.ratio[1:])
     root, names = films(path)
     here, there = (os.path.realpath(place) for place in (out, root))
     if Path(here).is_relative_to(there) if path.is_dir() else here == there:
@@ -62,16 +63,18 @@ def reconstruct(vae: nnx.Module, path: Path, out: Path, options: Options) -> dic
     return {"films": found, "aside": aside}
 
 
-def check(options: Options, space: int) -> None:
-    """InputError for a number that cannot be."""
+def check(options: Options, high: int, wide: int) -> None:
+    """InputError for a number that cannot be, with latent cells of `high` by `wide` pixels."""
     for name in ("chunk", "tile"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name}={getattr(options, name)} must be positive")
-    sides = {"tile": options.tile, "overlap": options.overlap}
-    sides |= dict(zip(("height", "width"), options.size, strict=True)) if options.size else {}
-    for name, side in sides.items():
-        if side % space or side < 0:
-            raise InputError(f"--{name}={side} is not a multiple of {space}, the autoencoder's cells; give one")
+    both = math.lcm(high, wide)
+    sides = {"tile": (options.tile, both), "overlap": (options.overlap, both)}
+    if options.size:
+        sides |= {"height": (options.size[0], high), "width": (options.size[1], wide)}
+    for name, (side, cell) in sides.items():
+        if side % cell or side < 0:
+            raise InputError(f"--{name}={side} is not a multiple of {cell}, the autoencoder's cells; give one")
     if options.overlap >= options.tile:
         raise InputError(f"--overlap={options.overlap} must be smaller than --tile={options.tile}")
 
@@ -81,7 +84,7 @@ def film(vae: nnx.Module, source: Path, target: Path, options: Options, label: s
     info = video.probe(source)
     total = min(info.frames, options.frames or info.frames)
     passage, tally = Passage(vae, options), Tally(total)
-    frames = video.stream(source, lambda frame: shaped(frame, options.size, vae.config.ratio[1], source.name))
+    frames = video.stream(source, lambda frame: shaped(frame, options.size, vae.config.ratio[1:], source.name))
     target = target if target.suffix.lower() == ".mp4" else target.with_name(f"{target.name}.mp4")
     with report.progress(total, label) as bar:
 
@@ -96,15 +99,15 @@ def film(vae: nnx.Module, source: Path, target: Path, options: Options, label: s
     return {**tally.figures(), "frames": count, "size": tally.size, "fps": info.fps, **passage.seams()}
 
 
-def shaped(frame: UInt8[np.ndarray, "h w 3"], size: tuple[int, int] | None, space: int,
+def shaped(frame: UInt8[np.ndarray, "h w 3"], size: tuple[int, int] | None, cell: tuple[int, int],
            name: str) -> UInt8[np.ndarray, "h2 w2 3"]:
     """A frame in the size that is asked for, or its own, cut to whole cells. Raises MediaError if it has none."""
     if size:
         return video.resize_area(video.crop_center(frame, *size), *size)
-    high, wide = (side // space * space for side in frame.shape[:2])
+    high, wide = (side // part * part for side, part in zip(frame.shape[:2], cell, strict=True))
     if not high or not wide:
         raise video.MediaError("too_small", f"{name!a} has {frame.shape[1]}x{frame.shape[0]} pixels, a cell of the "
-                                            f"autoencoder is {space}x{space}; enlarge it with --height and --width")
+                                            f"autoencoder is {cell[1]}x{cell[0]}; enlarge it with --height and --width")
     return video.window(frame, high, wide)
 
 
@@ -119,8 +122,9 @@ class Passage:
                 ) -> Iterator[tuple[UInt8[np.ndarray, "f h w 3"], UInt8[np.ndarray, "f h w 3"]]]:
         """(part of the film, its reconstruction) in turn. The last frame is repeated to whole latent frames, and the
         repeats are dropped again."""
-        time, space = self.vae.config.ratio
+        time, *cell = self.vae.config.ratio
         tile, overlap = self.options.tile, self.options.overlap
+        smaller, larger = (tuple(Fraction(1, side) for side in cell), tuple(cell))
         need = 1 + time * (self.options.chunk - 1)
         while part := list(itertools.islice(frames, need)):
             x = np.stack(part)
@@ -128,13 +132,14 @@ class Passage:
             first = not self.coders
             short = -(len(x) - first) % time
             filled = np.concatenate([x, np.repeat(x[-1:], short, 0)])[None]
-            z = self.pass_tiles(0, filled, streaming.encoded, tile, overlap, Fraction(1, space))
-            y = self.pass_tiles(1, z, streaming.decoded, tile // space, overlap // space, space)
+            z = self.pass_tiles(0, filled, streaming.encoded, (tile, tile), overlap, smaller)
+            inside = tuple(tile // side for side in cell)
+            y = self.pass_tiles(1, z, streaming.decoded, inside, overlap // max(cell), larger)
             yield x, video.to_uint8(y[0, : len(x)])
             need = time * self.options.chunk
 
-    def pass_tiles(self, way: int, x: np.ndarray, transform: Callable, tile: int, overlap: int,
-                   scale: Fraction | int) -> Float[np.ndarray, "b f h w c"]:
+    def pass_tiles(self, way: int, x: np.ndarray, transform: Callable, tile: tuple[int, int], overlap: int,
+                   scale: tuple[Fraction | int, Fraction | int]) -> Float[np.ndarray, "b f h w c"]:
         """The next chunk of all tiles, each through its own stream, blended; one tile that is all is not touched."""
         steps = self.decoders if way else self.coders
         turn = itertools.count()
@@ -145,9 +150,9 @@ class Passage:
                 steps.append(stepper(transform, self.vae))
             return steps[k](part)
 
-        if max(x.shape[2:4]) <= tile:
+        if all(size <= side for size, side in zip(x.shape[2:4], tile, strict=True)):
             return apply(x)
-        answer, seam = tiling.tiled(apply, x, (tile, tile), overlap, scale)
+        answer, seam = tiling.tiled(apply, x, tile, overlap, scale)
         self.worst[way] = max(self.worst[way], seam)
         return answer
 
