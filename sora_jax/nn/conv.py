@@ -10,6 +10,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
+from sora_jax.nn import taps
 from sora_jax.nn.axes import param
 from sora_jax.nn.stream import last_frames
 
@@ -31,25 +32,20 @@ def causal_conv3d(
         impl = "taps" if jax.default_backend() == "cpu" else "native"
     kf, kh, kw = weight.shape[:3]
     space = ((kh // 2, (kh - 1) // 2), (kw // 2, (kw - 1) // 2))
-    b, f = x.shape[:2]
+    f = x.shape[1]
     fo = (f - 1) // stride[0] + 1
     if past is not None:
         fo, x = f // stride[0], jnp.concatenate([past, x], 1)[:, stride[0] - 1 :]
+    before = kf - 1 if past is None else 0
     if impl == "native":
-        before = kf - 1 if past is None else 0
         return lax.conv_general_dilated(
             x, weight, stride, ((before, 0), *space), dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
         )
-    if kf > 1 and past is None:
-        x = jnp.pad(x, ((0, 0), (kf - 1, 0), (0, 0), (0, 0), (0, 0)))
-    taps = [x[:, k : k + (fo - 1) * stride[0] + 1 : stride[0]] for k in range(kf)]
-    flat = rearrange(jnp.concatenate(taps, -1) if kf > 1 else taps[0], "b f h w c -> (b f) h w c")
-    kernel = rearrange(weight, "kf kh kw c d -> kh kw (kf c) d")
-    if (kh, kw) == (1, 1) and stride[1:] == (1, 1):
-        out = flat.reshape(-1, flat.shape[-1]) @ kernel[0, 0]
-        return out.reshape(b, fo, *flat.shape[1:3], -1)
-    out = lax.conv_general_dilated(flat, kernel, stride[1:], space, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return rearrange(out, "(b f) h w d -> b f h w d", b=b)
+    if stride[0] > 1:
+        x = jnp.pad(x, ((0, 0), (before, 0), (0, 0), (0, 0), (0, 0)))
+        x = jnp.concatenate([x[:, k : k + (fo - 1) * stride[0] + 1 : stride[0]] for k in range(kf)], -1)
+        weight, before = rearrange(weight, "kf kh kw c d -> 1 kh kw (kf c) d"), 0
+    return taps.causal(x, weight, stride[1:], space, before)
 
 
 class CausalConv3d(nnx.Module):

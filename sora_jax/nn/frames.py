@@ -4,9 +4,9 @@ from collections.abc import Callable
 import jax
 from einops import rearrange
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Float
 
+from sora_jax.nn import taps
 from sora_jax.nn.attention import attention
 from sora_jax.nn.axes import param
 from sora_jax.nn.blocks import unit
@@ -26,9 +26,11 @@ class FrameConv(nnx.Module):
         self.stride, self.pad = stride, pad
 
     def __call__(self, x: Float[Array, "b f h w c"]) -> Float[Array, "b f ho wo d"]:
+        stride, pad = (self.stride, self.stride), (self.pad, self.pad)
+        if jax.default_backend() == "cpu":
+            return taps.causal(x, self.weight[...][None], stride, pad, 0) + self.bias[...]
         flat = rearrange(x, "b f h w c -> (b f) h w c")
-        flat = lax.conv_general_dilated(flat, self.weight[...], (self.stride, self.stride), (self.pad, self.pad),
-                                        dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        flat = taps.frame_conv(flat, self.weight[...], stride, pad)
         return rearrange(flat, "(b f) h w d -> b f h w d", b=len(x)) + self.bias[...]
 
 

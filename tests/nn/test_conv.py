@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from sora_jax.nn import taps
 from sora_jax.nn.conv import CausalConv3d, causal_conv3d
 
 AGREE = 5e-5
@@ -49,9 +50,9 @@ def test_both_ways_have_one_gradient(kernel, stride):
     def total(impl):
         return jax.jit(jax.grad(lambda x, w: jnp.sum(jnp.sin(causal_conv3d(x, w, stride, impl)) * mark), (0, 1)))
 
-    for native, taps in zip(total("native")(x, weight), total("taps")(x, weight), strict=True):
+    for native, ours in zip(total("native")(x, weight), total("taps")(x, weight), strict=True):
         assert np.abs(native).max() > 0.1
-        np.testing.assert_allclose(taps, native, atol=AGREE)
+        np.testing.assert_allclose(ours, native, atol=AGREE)
 
 
 @pytest.mark.parametrize("impl", ["native", "taps"])
@@ -106,3 +107,37 @@ def test_chunks_with_their_cache_are_the_whole(kernel, stride, impl):
         parts.append(part)
         start = end
     np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=AGREE)
+
+
+@pytest.mark.parametrize("block", [16, 40, 1024])
+@pytest.mark.parametrize("kernel, stride", SHAPES)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_matmul_of_windows_is_the_gradient(monkeypatch, kernel, stride, streamed, block):
+    """Blocks of some rows, of a frame or two, and of all, none of which divides the clip; with a cache and without."""
+    monkeypatch.setattr(taps, "BLOCK", block)
+    monkeypatch.setattr(taps, "SMALL", 1)
+    x, weight = drawn(kernel, frames=4 * stride[0] + (not streamed), height=9, width=7)
+    past = drawn(kernel, frames=kernel[0] - 1, height=9, width=7)[0] if streamed else None
+
+    def slopes(impl):
+        y = causal_conv3d(x, weight, stride, impl, past)
+        mark = jnp.asarray(np.random.default_rng(1).normal(size=y.shape), jnp.float32)
+
+        def total(x, weight, past=None):
+            return jnp.sum(jnp.sin(causal_conv3d(x, weight, stride, impl, past)) * mark)
+
+        return jax.grad(total, tuple(range(2 + streamed)))(x, weight, *[past] * streamed)
+
+    want = slopes("native")
+    assert min(np.abs(slope).max() for slope in want[:2]) > 0.1
+    for ours, native in zip(slopes("taps"), want, strict=True):
+        np.testing.assert_allclose(ours, native, rtol=AGREE, atol=2 * AGREE)
+
+
+def test_members_side_by_side_and_no_forward_mode():
+    x, weight = drawn((3, 3, 3), height=8, width=8)
+    both = jnp.stack([weight, 2 * weight])
+    slope = jax.grad(lambda weight: jnp.sum(causal_conv3d(x, weight, impl="taps") ** 2) / 1000)
+    np.testing.assert_allclose(jax.vmap(slope)(both), jnp.stack([slope(w) for w in both]), rtol=1e-4, atol=AGREE)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda weight: causal_conv3d(x, weight, impl="taps"), (weight,), (weight,))
