@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     data.name = "physics"  # a file of sora_jax/datasets
     data.path = ""  # folder of videos, or of latents with one folder per split
     data.manifest = ""  # videos: CSV, JSONL or Parquet; empty: sidecar .txt files
-    data.fit = "center"  # videos: "center" crop, or "native" size
+    data.fit = "center"  # videos: "center" crop, "native" size, or "zoom": crops of all sizes
     data.quarantine = ""  # videos: where what cannot be read is listed; empty: runs/quarantine.jsonl
     data.windows = 1  # videos: clips cut from each file, spread evenly over what is used of it
     data.span = (0.0, 1.0)  # videos: the part of each file that is used, as fractions of its length

@@ -32,3 +32,12 @@ def long(start: str) -> ConfigDict:
     config.train.start = start
     config.train.clips, config.train.batch = 8_000, 4
     return config
+
+
+def zoom(start: str) -> ConfigDict:
+    """From the weights of such a long run on, on crops of all sizes from anywhere in the pictures."""
+    config = long(start)
+    config.name = "films-zoom"
+    config.data.fit, config.data.windows, config.data.cache = "zoom", 48, 2**30
+    config.eval.clips = 144
+    return config

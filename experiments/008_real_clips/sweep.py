@@ -1,13 +1,16 @@
-"""Two stages: the physics autoencoder goes on with on the first halves of three real films, in short windows, then in
-windows as long as a clip."""
+"""Three stages: the physics autoencoder goes on with on the first halves of three real films, in short windows, then in
+windows as long as a clip, then in crops of all sizes."""
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
 from configs import films
 
+RUNS = "runs/008_real_clips"
+
 
 def runs() -> Iterator[ConfigDict]:
-    """The stages of configs/films.py; the second begins with what the first came to."""
+    """The stages of configs/films.py; each begins with what the one before came to."""
     yield films.get_config()
-    yield films.long("runs/008_real_clips/films")
+    yield films.long(f"{RUNS}/films")
+    yield films.zoom(f"{RUNS}/films-long")

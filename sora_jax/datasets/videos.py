@@ -21,7 +21,7 @@ from sora_jax import video
 from sora_jax.types import Clip, ConfigError, InputError
 from sora_jax.video import listing
 
-FITS = ("center", "native")
+FITS = ("center", "native", "zoom")
 REASONS = video.REASONS | {
     "outside": "the manifest points out of the folder", "row": "the manifest row makes no sense",
     "too_small": "smaller than one multiple of the crop",
@@ -38,12 +38,14 @@ class Config:
     """Which files, and what part of them.
 
     `path` is a folder, or one video file. `fit`: "center" crops to the aspect and resizes by area; "native" keeps the
-    file's own size, each side cut to a multiple of `multiple`. `fps` 0 is the file's own rate. `windows` clips are
-    taken from each file, spread evenly from its start (the only one if 1) to its end. Of the files, a `held_out` part,
-    chosen by name, is the "val" split (if that rounds to no file, every split is everything). `span` is the part of
-    each file that is used, as fractions of its length (or of its manifest row's); with a `held_span`, that part of
-    every file is the "val" split instead, and no frame is in both. `size` bounds the number of clips. Clips set aside
-    are logged in `quarantine`; `limit` is bytes of RGB held at once; up to `cache` bytes of clips are kept decoded.
+    file's own size, each side cut to a multiple of `multiple`; "zoom" resizes a crop of any size from `height` ×
+    `width` to the largest, anywhere in the picture, mirrored or not, by the clip's number (of the "val" split the
+    centre). `fps` 0 is the file's own rate. `windows` clips are taken from each file, spread evenly from its start (the
+    only one if 1) to its end. Of the files, a `held_out` part, chosen by name, is the "val" split (if that rounds to no
+    file, every split is everything). `span` is the part of each file that is used, as fractions of its length (or of
+    its manifest row's); with a `held_span`, that part of every file is the "val" split instead, and no frame is in
+    both. `size` bounds the number of clips. Clips set aside are logged in `quarantine`; `limit` is bytes of RGB held at
+    once; up to `cache` bytes of clips are kept decoded.
     """
 
     path: str = ""
@@ -148,8 +150,8 @@ class Videos:
         place = index % config.windows / max(1, config.windows - 1)
         room = max(0.0, spare - 1 / info.fps) if math.isfinite(spare) else 0.0  # a stream does not say how long it is
         start = begin + place * room
-        pixels, _ = video.read(path, count=config.frames, fps=rate, start=start, each=self.shape, method=config.method,
-                               limit=config.limit)
+        pixels, _ = video.read(path, count=config.frames, fps=rate, start=start, method=config.method,
+                               limit=config.limit, each=lambda frame: self.shape(frame, index))
         captions = row.captions or (listing.sidecar(path),)
         truth = {"path": row.name, "index": index, "start": start, "captions": list(captions)}
         return Clip(pixels, captions[0], float(rate), truth)
@@ -175,10 +177,12 @@ class Videos:
                                               "set data.path to a folder that holds all files")
         return path
 
-    def shape(self, frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-        """One decoded frame, cropped and resized."""
+    def shape(self, frame: UInt8[np.ndarray, "h w 3"], index: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+        """One decoded frame of clip `index`, cropped and resized."""
         config = self.config
-        if config.fit == "center":
+        if config.fit == "zoom" and config.split != "val":
+            return zoomed(frame, config.height, config.width, np.random.default_rng(index))
+        if config.fit != "native":
             return video.resize_area(video.crop_center(frame, config.height, config.width), config.height, config.width)
         high, wide = (side // config.multiple * config.multiple for side in frame.shape[:2])
         if not high or not wide:
@@ -205,6 +209,18 @@ class Videos:
                     file.write(line)
         except OSError as failure:
             log.warning("cannot write data.quarantine: %s", failure)
+
+
+def zoomed(frame: UInt8[np.ndarray, "h w 3"], height: int, width: int,
+           rng: np.random.Generator) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """A crop of the aspect height:width, its size uniform in logarithm up to the largest that fits, mirrored half of
+    the time, resized by area. Pictures smaller than height × width give their largest crop."""
+    high, wide = video.crop_center(frame, height, width).shape[:2]
+    share = min(1.0, height / high) ** rng.random()
+    high, wide = max(1, round(share * high)), max(1, round(share * wide))
+    top, left = (round(rng.random() * (side - size)) for side, size in zip(frame.shape, (high, wide), strict=False))
+    crop = frame[top:top + high, left:left + wide]
+    return video.resize_area(np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop), height, width)
 
 
 def fingerprint(path: Path) -> dict:
