@@ -39,5 +39,5 @@ def zoom(start: str) -> ConfigDict:
     config = long(start)
     config.name = "films-zoom"
     config.data.fit, config.data.windows, config.data.cache = "zoom", 48, 2**30
-    config.eval.clips = 144
+    config.eval.clips, config.train.clips = 144, 6_000
     return config
