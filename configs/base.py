@@ -81,7 +81,7 @@ def get_config() -> ConfigDict:
     config.optimizer = optimizer = ConfigDict()
     optimizer.lr = 2e-3
     optimizer.beta1, optimizer.beta2, optimizer.eps = 0.9, 0.99, 1e-8
-    optimizer.muon = 0.0  # Muon on matrices of blocks and kernels, at this many times lr; 0: AdamW everywhere
+    optimizer.muon = 0.0  # Muon on matrices of blocks and 3-D kernels, at this many times lr; 0: AdamW only
     optimizer.widths = "none"  # or "mup": the rate was tuned at base_width and is carried from there to model.width
     optimizer.base_width = 96
     optimizer.critic, optimizer.critic_beta1 = 1.0, 0.5  # a critic's rate, in times of lr, and momentum

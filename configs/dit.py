@@ -5,7 +5,7 @@ from configs import base, ladder
 
 
 def get_config(size: str = "w64d4") -> ConfigDict:
-    """A run of the given size on the latents that `launch.encode` left in runs/latents."""
+    """A run of the given size on the latents that `launch.encode --out=runs/latents` made."""
     config = base.get_config()
     config.name = f"dit-{size}"
     config.data.name = "latents"

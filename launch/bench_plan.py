@@ -16,7 +16,7 @@ SIZES = flags.DEFINE_list("sizes", ["w96d4", "w144d4", "w192d4"], "rows of confi
 BATCH = flags.DEFINE_integer("batch", 16, "clips in a batch", lower_bound=1)
 CALIBRATION = flags.DEFINE_integer("calibration", 20, "updates from which hours are planned", lower_bound=1)
 UPDATES = flags.DEFINE_integer("updates", 1000, "updates of the run itself", lower_bound=10)
-LATENTS = flags.DEFINE_string("latents", "runs/latents", "folder of latents to train on")
+LATENTS = flags.DEFINE_string("latents", "runs/latents", "folder of latents, of launch.encode --out")
 
 
 def run() -> None:

@@ -145,7 +145,8 @@ def latent_shape(config: ConfigDict) -> tuple[int, int, int, int]:
     except ConfigError as error:
         if clip_shape(config) == (config.data.frames, config.data.height, config.data.width):
             raise
-        text = str(error).replace("data.frames", "data.crop_frames").replace("data.height", "data.crop")
+        text = str(error).replace("data.height", "data.crop").replace("data.width", "data.crop")
+        text = text.replace("data.frames", "data.crop_frames") if config.data.crop_frames else text
         raise ConfigError(text) from error
 
 

@@ -5,6 +5,7 @@ hash; stopped, it goes on where it was.
 """
 import dataclasses
 import functools
+import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -52,11 +53,8 @@ def measured(vae, name: str) -> None:
 def address(config, meta: dict, options: "Options") -> str:
     """The name of a folder of latents: the hash of the autoencoder, and one of all that is done before it (which data,
     cut how, captions as what) and after it (stored as what), whatever the split."""
-    module = registry.load("datasets", config.data.name)
-    fields = {field.name for field in dataclasses.fields(module.Config)}
-    data = {key: value for key, value in config.data.items() if key in fields - {"split", *UNCOMPARED}
-            and LATER.get(key, ...) != value}
-    about = {"dataset": config.data.name, "data": data, "text": [config.text.name, config.text.length],
+    data = {key: value for key, value in described(config, sources.dataset(config)).items() if key != "split"}
+    about = {"data": data, "text": [config.text.name, config.text.length],
              "dtype": options.dtype, "paraphrases": options.paraphrases}
     return f"{meta['hash']}-{identity.run_id(about)}"
 
@@ -65,7 +63,7 @@ def normalised(config, run, count: int, batch: int, command: str) -> tuple[dict,
     """(weights, meta) of an opened autoencoder with the statistics of its latents over `count` clips of the config's
     training split measured anew, and with where they come from. Raises InputError if they cannot be."""
     source = sources.dataset(config)
-    clips = collate.draw(source, range(min(count, len(source))))[0]
+    clips = collate.draw(source, np.linspace(0, len(source) - 1, min(count, len(source))).astype(int))[0]
     graph, params = nnx.split(run.model)
     mean, std = evaluating.statistics(graph, nnx.to_pure_dict(params), clips, batch)
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
@@ -103,10 +101,15 @@ def encode(config, vae, meta: dict, split: str, count: int, options: Options) ->
 
 
 def described(config, source) -> dict:
-    """Name and fields of a dataset, as they are compared when a folder is gone on with."""
+    """Name and fields of a dataset, and a hash of the names and sizes of its files if it is of files, as they are
+    compared when a folder is gone on with."""
     given = getattr(source, "config", None)
     fields = dataclasses.asdict(given) if dataclasses.is_dataclass(given) else config.data.to_dict()
-    return {"name": config.data.name, **{key: value for key, value in fields.items()
+    rows, root = getattr(source, "rows", ()), getattr(source, "root", None)
+    paths = [root / row.name for row in rows]
+    files = [[row.name, path.stat().st_size if path.is_file() else 0] for row, path in zip(rows, paths, strict=True)]
+    found = {"files": hashlib.sha256(json.dumps(files).encode()).hexdigest()[:12]} if files else {}
+    return {"name": config.data.name, **found, **{key: value for key, value in fields.items()
                                          if key not in UNCOMPARED and LATER.get(key, ...) != value}}
 
 

@@ -132,13 +132,13 @@ class Passage:
             first = not self.coders
             short = -(len(x) - first) % time
             filled = np.concatenate([x, np.repeat(x[-1:], short, 0)])[None]
-            z = self.pass_tiles(0, filled, streaming.encoded, (tile, tile), overlap, smaller)
-            inside = tuple(tile // side for side in cell)
-            y = self.pass_tiles(1, z, streaming.decoded, inside, overlap // max(cell), larger)
+            z = self.pass_tiles(0, filled, streaming.encoded, (tile, tile), (overlap, overlap), smaller)
+            inside, shared = (tuple(size // side for side in cell) for size in (tile, overlap))
+            y = self.pass_tiles(1, z, streaming.decoded, inside, shared, larger)
             yield x, video.to_uint8(y[0, : len(x)])
             need = time * self.options.chunk
 
-    def pass_tiles(self, way: int, x: np.ndarray, transform: Callable, tile: tuple[int, int], overlap: int,
+    def pass_tiles(self, way: int, x: np.ndarray, transform: Callable, tile: tuple[int, int], overlap: tuple[int, int],
                    scale: tuple[Fraction | int, Fraction | int]) -> Float[np.ndarray, "b f h w c"]:
         """The next chunk of all tiles, each through its own stream, blended; one tile that is all is not touched."""
         steps = self.decoders if way else self.coders
@@ -152,7 +152,7 @@ class Passage:
 
         if all(size <= side for size, side in zip(x.shape[2:4], tile, strict=True)):
             return apply(x)
-        answer, seam = tiling.tiled(apply, x, tile, overlap, scale)
+        answer, seam = tiling.tiled(apply, x, tile, overlap, scale, "the latents" if way else "the film")
         self.worst[way] = max(self.worst[way], seam)
         return answer
 

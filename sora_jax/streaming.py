@@ -23,8 +23,15 @@ def encoded(vae: nnx.Module, parts: Iterable[Shaped[Array | np.ndarray, "_b _f _
 
 
 def decoded(vae: nnx.Module, parts: Iterable[Float[Array | np.ndarray, "_b _fl _hl _wl _z"]]) -> Iterator[np.ndarray]:
-    """Float pixels of each part of a clip's normalised latents in turn; a part has any number of frames."""
-    return _passed(coder.decode_chunk, vae, parts)
+    """Float pixels of each part of a clip's normalised latents in turn; a part has any number of frames.
+    Raises InputError for latents that are not finite or of other channels."""
+    return _passed(coder.decode_chunk, vae, _sound(vae, parts))
+
+
+def _sound(vae: nnx.Module, parts: Iterable) -> Iterator:
+    for part in parts:
+        coder.check_latents(vae, part)
+        yield part
 
 
 def encode(vae: nnx.Module, x: Shaped[Array | np.ndarray, "b f h w 3"],
@@ -44,7 +51,7 @@ def decode(vae: nnx.Module, z: Float[Array | np.ndarray, "b fl hl wl z"],
     _counted(chunk)
     coder.check_latents(vae, z)
     ends = range(chunk, z.shape[1] + chunk, chunk)
-    return _filled(decoded(vae, _parts(z, ends)), 1 + (z.shape[1] - 1) * vae.config.ratio[0])
+    return _filled(_passed(coder.decode_chunk, vae, _parts(z, ends)), 1 + (z.shape[1] - 1) * vae.config.ratio[0])
 
 
 def _counted(chunk: int) -> None:

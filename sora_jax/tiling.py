@@ -22,25 +22,27 @@ class Tiled(NamedTuple):
     seam: float
 
 
-def tiled(apply: Callable, x: Shaped[Array | np.ndarray, "b f h w c"], tile: tuple[int, int], overlap: int,
-          scale: Fraction | int | tuple[Fraction | int, Fraction | int]) -> Tiled:
+def tiled(apply: Callable, x: Shaped[Array | np.ndarray, "b f h w c"], tile: tuple[int, int],
+          overlap: int | tuple[int, int], scale: Fraction | int | tuple[Fraction | int, Fraction | int],
+          what: str = "the clip") -> Tiled:
     """`apply` to tiles of `tile` rows and columns that overlap by `overlap` or more cells, laid on a host array.
 
-    `apply` makes of `h` rows `h · scale`: the compression for decoding, its inverse as a Fraction for encoding; a pair
-    where those of rows and columns differ. All tiles have one shape, so one program does. Raises InputError if the
-    tiles cannot be cut, or `x` is not finite.
+    `apply` makes of `h` rows `h · scale`: the compression for decoding, its inverse as a Fraction for encoding; a pair,
+    as of `overlap`, where those of rows and columns differ. All tiles have one shape, so one program does. Raises
+    InputError if the tiles cannot be cut, or if `x`, which is `what`, is not finite.
     """
-    coder.finite(x, "the clip")
+    coder.finite(x, what)
     scales = scale if isinstance(scale, tuple) else (scale, scale)
+    overlaps = overlap if isinstance(overlap, tuple) else (overlap, overlap)
     sides = [min(size, side) for size, side in zip(x.shape[2:4], tile, strict=True)]
-    for size, side, by in zip(x.shape[2:4], sides, scales, strict=True):
+    for size, side, overlap, by in zip(x.shape[2:4], sides, overlaps, scales, strict=True):
         odd = any(Fraction(number) * by % 1 for number in (size, side, overlap))
         if odd or overlap < 0 or overlap >= side < size:
             raise InputError(f"tiles of {side} cells with overlap {overlap} in {size} cells cannot be cut: the overlap "
                              f"is smaller than a tile, and all are multiples of {Fraction(1, by)}")
     total = weight = np.zeros(0)
     seam = 0.0
-    corners = (starts(size, side, overlap) for size, side in zip(x.shape[2:4], sides, strict=True))
+    corners = (starts(*places) for places in zip(x.shape[2:4], sides, overlaps, strict=True))
     for row, column in itertools.product(*corners):
         part = np.asarray(apply(x[:, :, row : row + sides[0], column : column + sides[1]]))
         if not total.size:
@@ -53,7 +55,7 @@ def tiled(apply: Callable, x: Shaped[Array | np.ndarray, "b f h w c"], tile: tup
         if seen.any():
             known = total[here][:, :, seen] / weight[here][seen]
             seam = max(seam, float(np.abs(part[:, :, seen] - known).max()))
-        ramp = ramps(part.shape[2:4], [int(overlap * by) for by in scales])
+        ramp = ramps(part.shape[2:4], [int(overlap * by) for overlap, by in zip(overlaps, scales, strict=True)])
         total[here] += part * ramp
         weight[here] += ramp
     return Tiled(total / weight, seam)

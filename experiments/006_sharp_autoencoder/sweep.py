@@ -1,4 +1,4 @@
-"""One autoencoder trained for its squared error, and two that go on from it with losses that look at features."""
+"""The autoencoder of 000 again, with Muon and more windows."""
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict

@@ -43,9 +43,9 @@ class Config:
     centre). `fps` 0 is the file's own rate. `windows` clips are taken from each file, spread evenly from its start (the
     only one if 1) to its end. Of the files, a `held_out` part, chosen by name, is the "val" split (if that rounds to no
     file, every split is everything). `span` is the part of each file that is used, as fractions of its length (or of
-    its manifest row's); with a `held_span`, that part of every file is the "val" split instead, and no frame is in
-    both. `size` bounds the number of clips. Clips set aside are logged in `quarantine`; `limit` is bytes of RGB held at
-    once; up to `cache` bytes of clips are kept decoded.
+    its manifest row's); with a `held_span`, that part of every file is the "val" split instead, and no frame of a row
+    is in both. `size` bounds the number of clips. Clips set aside are logged in `quarantine`; `limit` is bytes of RGB
+    held at once; up to `cache` bytes of clips are kept decoded.
     """
 
     path: str = ""
@@ -125,7 +125,8 @@ class Videos:
         Nothing is ever dropped for another, so that more clips than fit cost no more than none kept."""
         if clip.video.nbytes <= self.room and index not in self.kept:
             clip.video.flags.writeable = False
-            self.kept[index], self.room = clip, self.room - clip.video.nbytes
+            if self.kept.setdefault(index, clip) is clip:
+                self.room -= clip.video.nbytes
         return clip
 
     def walk(self, index: int) -> Iterator[int]:

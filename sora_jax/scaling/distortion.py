@@ -3,6 +3,7 @@
 Enters: records of autoencoders with the shapes of a clip and of its latents, the bits of a sampled latent and its PSNR.
 Leaves: points, and a picture of PSNR against latent numbers per pixel and against bits per pixel.
 """
+import itertools
 import os
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ def draw(found: list[Point], path: str | os.PathLike) -> None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for label, marker in zip(labels, MARKERS, strict=False):
+        for label, marker in zip(labels, itertools.cycle(MARKERS)):
             line = [point for point in found if point.label == label]
             _line(left, [p.numbers for p in line], [p.psnr for p in line], line, shades[label], marker)
             _line(right, [p.bits for p in line], [p.psnr_sampled for p in line], line, shades[label], marker)

@@ -41,9 +41,14 @@ class Evaluation:
         """An autoencoder as a code: the shapes of a clip and its latents, the bits of a sample of their posterior, and
         the PSNR of what the decoder makes of that sample."""
         shapes = {"clip_shape": self.held.shape[1:4], "latent_shape": build.whole_latent_shape(self.config)}
-        parts = [self.sample(params, self.held[i:i + batch]) for i in range(0, len(self.held), batch)]
-        back, mean, logvar = (np.concatenate([np.asarray(part[k]) for part in parts]) for k in range(3))
-        error = ((back.astype(np.float64) - self.held) ** 2).mean()
+        errors, means, logvars = [], [], []
+        for start in range(0, len(self.held), batch):
+            part = self.held[start:start + batch]
+            padded = np.concatenate([part, np.repeat(part[-1:], batch - len(part), 0)])
+            back, mean, logvar = (np.asarray(made)[:len(part)] for made in self.sample(params, padded))
+            errors.append(((back.astype(np.float64) - part) ** 2).mean((1, 2, 3, 4)))
+            means.append(mean), logvars.append(logvar)
+        error, mean, logvar = np.concatenate(errors).mean(), np.concatenate(means), np.concatenate(logvars)
         bits = rate.evaluate(mean, logvar, int(np.prod(shapes["clip_shape"])))
         return {name: list(shape) for name, shape in shapes.items()} | bits | {
             "psnr_sampled": reconstruction.psnr(error)}

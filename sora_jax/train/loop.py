@@ -40,12 +40,14 @@ def planned(config: ConfigDict) -> list[Stop]:
 
 
 def starting(config: ConfigDict, origin: dict) -> tuple[dict, dict] | None:
-    """(weights, header) that `train.start` names, None if it names none. Raises ConfigError, InputError if they are of
-    another model or of latents of another autoencoder."""
+    """(weights, header) that `train.start` names, None if it names none. Raises ConfigError, InputError if they are
+    not those of a finished run, of another model or of latents of another autoencoder."""
     path = config.train.get("start", "")
     if not path:
         return None
     opened = checkpoint.load_for_inspection(path)
+    if "hash" not in opened.meta:
+        raise InputError(f"train.start={path} is not finished; end that run first")
     build.model(config, opened.params, f"train.start={path}: ")
     if opened.meta.get("vae_hash") != origin.get("vae_hash"):
         raise InputError(f"train.start={path} was trained on latents of autoencoder {opened.meta.get('vae_hash')}, "

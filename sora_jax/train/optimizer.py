@@ -65,7 +65,8 @@ def matrices(params: nnx.State) -> dict[Any, Any]:
 
 def hidden(params: nnx.State) -> dict[Any, Any]:
     """A pure dict of bool: True for what Muon is made for, the stacked matrices from hidden units to hidden units and
-    the kernels of convolutions. Embeddings, modulations and heads have an axis of another name."""
+    the kernels of 3-D convolutions, first and last ones too. Embeddings, modulations and heads of transformers have an
+    axis of another name."""
     return _marked(params, lambda names: names == KERNEL
                    or len(names) == 3 and names[0] == "layers" and set(names[1:]) <= set(HIDDEN))
 
@@ -124,7 +125,7 @@ def of(rule: Any, params: nnx.State) -> optax.GradientTransformation:
 
 def beside(model: optax.GradientTransformation, critic: optax.GradientTransformation) -> optax.GradientTransformation:
     """`critic` on the weights of a critic, `model` on all others: neither's clipping sees the gradients of the other.
-    While a critic has no gradient at all it has not begun: its weights, moments and counts wait."""
+    While a critic has no gradient at all, as before it has begun, its weights, moments and counts wait."""
     def own(tree):
         return {CRITIC: tree[CRITIC]}
 
@@ -134,7 +135,7 @@ def beside(model: optax.GradientTransformation, critic: optax.GradientTransforma
     def update(grads, state, params):
         ours, first = model.update(kept(grads), state["model"], kept(params))
         hers, second = critic.update(own(grads), state[CRITIC], own(params))
-        begun = optax.tree.norm(own(grads)) > 0
+        begun = optax.tree.norm(own(grads)) != 0
         hers, second = jax.tree.map(lambda new, old: jnp.where(begun, new, old), (hers, second),
                                     (jax.tree.map(jnp.zeros_like, hers), state[CRITIC]))
         return {**ours, **hers}, {"model": first, CRITIC: second}
