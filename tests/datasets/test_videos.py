@@ -53,27 +53,6 @@ def refused(kind, **fields):
     return str(caught.value)
 
 
-def test_zoomed_clips_are_crops_of_all_sizes_and_held_out_ones_are_centred(tmp_path, films):
-    fields = {"height": 64, "width": 64, "windows": 8, "span": (0.0, 0.5), "held_span": (0.5, 1.0)}
-    source = made(tmp_path, films, fit="zoom", **fields)
-    clips = [source[k].video for k in range(8)]
-    assert all(clip.shape == (5, 64, 64, 3) for clip in clips) and (source[3].video == clips[3]).all()
-    centred = made(tmp_path, films, **fields)
-    assert all((clip != centred[k].video).any() for k, clip in enumerate(clips))
-    held = [made(tmp_path, films, fit=fit, split="val", **fields)[5].video for fit in ("zoom", "center")]
-    assert (held[0] == held[1]).all()
-
-
-def test_a_zoom_is_between_the_size_asked_for_and_the_largest():
-    rows, columns = np.meshgrid(np.arange(200), np.arange(300), indexing="ij")
-    frame = np.stack([rows, columns // 2, columns % 2], -1).astype(np.uint8)
-    seen = [videos.zoomed(frame, 50, 50, np.random.default_rng(k)) for k in range(200)]
-    sizes = [int(crop[-1, 0, 0]) - int(crop[0, 0, 0]) for crop in seen]
-    assert 45 <= min(sizes) < 60 and 180 < max(sizes) <= 200 and 80 < np.median(sizes) < 120, sizes
-    mirrored = [crop[0, 0, 1] > crop[0, -1, 1] for crop in seen]
-    assert 70 < sum(mirrored) < 130
-
-
 def test_a_folder_is_its_films_with_their_captions(tmp_path, films):
     (films / "bikes.txt").write_text("\ufeffbikes\r\n\x00 in  a\trow\n")
     (films / "deep" / "carphone_pristine.txt").write_bytes("ein Mann \xff 红".encode() + b"\xff")
