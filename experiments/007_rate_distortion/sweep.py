@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from configs import vae
 
-CHANNELS = {  # at 4×8×8: 4, 8, 16 and 32 channels are 1/192, 1/96, 1/48 and 1/24 of the numbers of the pixels
+CHANNELS = {  # in a long clip 1/192, 1/96, 1/48 and 1/24 of the numbers of the pixels, at 4×8×8
     (4, 8): (4, 8, 16, 32),
     (4, 16): (16, 32, 64, 128),
     (2, 8): (4, 8, 16),
