@@ -20,16 +20,15 @@ NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.c
 def run_id(config: Mapping[str, Any]) -> str:
     """Twelve hex digits that depend on every value of a config, not on key order or number spelling: 1 is 1.0, a
     tuple is a list, True is not 1. A field of `NEUTRAL` at its neutral value counts as absent, and so does a
-    section with no other. Raises TypeError naming
-    a value it cannot spell."""
+    section with no other. Raises TypeError naming a value it cannot spell."""
     plain = _canonical(config, "config")
     for path, neutral in NEUTRAL.items():
         section, name = path.split(".")
         inner = plain.get(section)
         if isinstance(inner, dict) and inner.get(name) == neutral:
             plain[section] = {key: value for key, value in inner.items() if key != name}
-            if not plain[section]:
-                del plain[section]
+        if plain.get(section) == {}:
+            del plain[section]
     text = json.dumps(plain, sort_keys=True, allow_nan=False, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
