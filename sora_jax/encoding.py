@@ -59,11 +59,16 @@ def address(config, meta: dict, options: "Options") -> str:
     return f"{meta['hash']}-{identity.run_id(about)}"
 
 
+def spread(size: int, count: int) -> list[int]:
+    """`count` numbers of clips, evenly from the first to the last; all of them if there are no more."""
+    return [int(k) for k in np.linspace(0, size - 1, min(count, size))]
+
+
 def normalised(config, run, count: int, batch: int, command: str) -> tuple[dict, dict]:
     """(weights, meta) of an opened autoencoder with the statistics of its latents over `count` clips of the config's
     training split measured anew, and with where they come from. Raises InputError if they cannot be."""
     source = sources.dataset(config)
-    clips = collate.draw(source, np.linspace(0, len(source) - 1, min(count, len(source))).astype(int))[0]
+    clips = collate.draw(source, spread(len(source), count))[0]
     graph, params = nnx.split(run.model)
     mean, std = evaluating.statistics(graph, nnx.to_pure_dict(params), clips, batch)
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):

@@ -198,7 +198,7 @@ def test_every_field_mistyped_is_refused_in_code():
     for part in config:
         for name in config[part] if hasattr(config[part], "keys") else ():
             with pytest.raises((KeyError, AttributeError)):
-                setattr(config[part], f"{name}s", 1)
+                setattr(config[part], f"{name}z", 1)
 
 
 def test_weights_that_do_not_fit_the_config_are_named():

@@ -19,7 +19,7 @@ CONFIG = {"stage": "dit", "model": {"patch": [1, 2]}}
 def toy_build(monkeypatch):
     graph, shapes = toy.state.split(toy.run().make)
     monkeypatch.setattr(build, "graph", lambda config: (graph, nnx.to_pure_dict(shapes)))
-    monkeypatch.setattr(build, "model", lambda config, params: nnx.merge(graph, nnx.State(params)))
+    monkeypatch.setattr(build, "model", lambda config, params, origin="": nnx.merge(graph, nnx.State(params)))
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,9 @@ def test_what_was_never_measured_is_not_encoded_and_one_command_mends_it(fresh, 
     vae, again = pipeline.autoencoder(fresh)
     assert again["hash"] == made != meta["hash"] == again["statistics"]["weights_before"]
     assert again["statistics"]["clips"] == 8 and again["statistics"]["data"]["name"] == "physics"
-    z = np.asarray(pipeline.encode(vae, collate.draw(sources.dataset(config), range(8))[0])).reshape(-1, 4)
+    source = sources.dataset(config)
+    clips = collate.draw(source, encoding.spread(len(source), 8))[0]
+    z = np.asarray(pipeline.encode(vae, clips)).reshape(-1, 4)
     np.testing.assert_allclose(z.mean(0), 0, atol=UNIT)
     np.testing.assert_allclose(z.std(0), 1, atol=UNIT)
     encoding.encode(config, vae, again, "val", 4, Options(tmp_path / "latents", 4, 4))
