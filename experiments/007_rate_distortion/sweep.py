@@ -11,23 +11,13 @@ CHANNELS = {  # in a long clip 1/192, 1/96, 1/48 and 1/24 of the numbers of the 
     (2, 8): (4, 8, 16),
     (8, 8): (8, 16, 32),
 }
-STAGES = {  # reductions in time and space between stages, behind a patch of 4
-    (4, 8): ((2, 2), (2, 1)),
-    (4, 16): ((2, 2), (2, 2)),
-    (2, 8): ((2, 1), (2, 1)),
-    (8, 8): ((2, 2, 2), (2, 1, 1)),
-}
 
 
 def run(time: int, space: int, channels: int) -> ConfigDict:
-    """One autoencoder; eight frames a latent take a fourth stage, as wide as the third."""
-    config = vae.get_config()
+    """One autoencoder, its stages as configs/vae.py has them for this compression."""
+    config = vae.get_config(f"{time}x{space}x{space}")
     config.name = f"vae-{time}x{space}x{space}-z{channels}"
-    config.vae.time, config.vae.space = STAGES[time, space]
     config.vae.channels = channels
-    if len(config.vae.time) == 3:
-        config.vae.encoder += config.vae.encoder[-1:]
-        config.vae.decoder += config.vae.decoder[-1:]
     config.optimizer.muon = 10.0
     config.train.clips = 6_400
     config.train.evaluate, config.train.log, config.train.save = 0.5, 0.02, 0.5
