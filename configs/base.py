@@ -59,7 +59,18 @@ def get_config() -> ConfigDict:
     model.size = "w64d4"  # name of the row in configs/ladder.py
     model.width, model.depth, model.heads = 64, 4, 4
     model.patch = (1, 2, 2)
-    model.mlp_ratio = 4
+    model.mlp_ratio, model.hidden = 4, 0  # width of the MLP, in times of model.width; or as it is
+    model.mlp = "gelu"  # or "swiglu"
+    model.modulation = "block"  # adaLN-Zero of each block, or "single": one for all, and a table in each
+    model.text = "cross"  # how tokens read the caption: "cross" attention, "joint" streams, "prefix" tokens, "none"
+    model.pooled = "linear"  # its mean joins the noise level through a projection, "direct" as it is, or "none"
+    model.caption_mlp, model.cross_norm = False, False  # two layers on the caption's states; gains before reading them
+    model.qk_norm = "head"  # of queries and keys: one gain a number of a head, "full": of all heads, or "none"
+    model.positions = "sincos+rotary"  # or "none", "learned", "sincos-2d", "sincos", "rotary"
+    model.rope_theta = 100.0
+    model.attention = "full"  # or "factorised" over space and time, or "windowed"
+    model.window = (2, 4, 4)  # frames, rows and columns of a window, in tokens
+    model.time_shift, model.variance = 0.0, False  # what published weights want: added to 1000 t; outputs of a variance
     model.remat = "dots"  # "none", "dots" or "full"
 
     config.text = text = ConfigDict()

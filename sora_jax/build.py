@@ -37,8 +37,9 @@ def model_config(config: ConfigDict):
     """The (transformer, text encoder) configs; channels and caption width come from their own sections."""
     text = section(config, "text", registry.load("models", config.text.name).Config)
     dit = registry.load("models", config.model.name)
+    learned = {"length": tokens_per_clip(config)} if config.model.get("positions") == "learned" else {}
     return section(config, "model", dit.Config, channels=config.vae.channels, text_width=config.text.width,
-                   dtype=config.dtype), text
+                   dtype=config.dtype, **learned), text
 
 
 def make(config: ConfigDict, key: jax.Array | int = 0) -> nnx.Module:
@@ -175,7 +176,12 @@ def tokens_per_clip(config: ConfigDict) -> int:
                 f"model.patch={tuple(config.model.patch)} does not divide the latents {shape[:3]}: {size} {name} is not"
                 f" a multiple of {part}; change model.patch or data.frames, data.height, data.width"
             )
-    return int(np.prod([size // part for size, part in zip(shape, config.model.patch, strict=False)]))
+    return int(np.prod(layout(config)))
+
+
+def layout(config: ConfigDict) -> tuple[int, int, int]:
+    """Tokens of one clip along frames, rows and columns, where the patch divides its latents."""
+    return tuple(size // part for size, part in zip(latent_shape(config)[:3], config.model.patch, strict=True))
 
 
 def forward_flops(config: ConfigDict) -> dict[str, int]:
@@ -185,10 +191,10 @@ def forward_flops(config: ConfigDict) -> dict[str, int]:
         return module.flops(vae_config(config), *seen) | pretrained.flops(config, *seen) | critic_flops(config)
     dit, text = model_config(config)
     flops, images = registry.load("models", config.model.name).flops, images_per_clip(config)
-    clip = flops(dit, text, tokens_per_clip(config), text.states)
+    clip = flops(dit, text, tokens_per_clip(config), text.states, layout=layout(config))
     if not images:
         return clip
-    image = flops(dit, text, tokens_per_clip(one_frame(config)), text.states)
+    image = flops(dit, text, tokens_per_clip(one_frame(config)), text.states, layout=layout(one_frame(config)))
     return {name: clip[name] + images * image[name] for name in clip}
 
 

@@ -13,9 +13,10 @@ def sinusoids(value: Float[Array, "*s"], width: int, period: float = 10_000.0) -
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
-def timestep(t: Float[Array, "*s"], width: int) -> Float[Array, "*s d"]:
-    """Features of diffusion time t in [0, 1], stretched to the 0..1000 that DiT's frequencies were chosen for."""
-    return sinusoids(1000.0 * t, width)
+def timestep(t: Float[Array, "*s"], width: int, shift: float = 0.0) -> Float[Array, "*s d"]:
+    """Features of diffusion time t in [0, 1], stretched to the 0..1000 that DiT's frequencies were chosen for.
+    A `shift` of -1 tells the index of DDPM's step, from 0."""
+    return sinusoids(1000.0 * t + shift, width)
 
 
 def axis_widths(width: int) -> tuple[int, int, int]:

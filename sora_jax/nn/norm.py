@@ -20,6 +20,19 @@ class RMSNorm(nnx.Module):
         return (y * self.scale[...]).astype(x.dtype)
 
 
+class LayerNorm(nnx.Module):
+    """`layer_norm` times a learned gain plus a learned shift (Ba et al. 2016, eq. 4)."""
+
+    def __init__(self, width: int, *, axis: str | None = None, epsilon: float = 1e-6, rngs: nnx.Rngs):
+        self.scale = param(rngs.params(), nnx.initializers.ones, (width,), (axis,))
+        self.bias = param(rngs.params(), nnx.initializers.zeros, (width,), (axis,))
+        self.epsilon = epsilon
+
+    def __call__(self, x: Float[Array, "*s d"]) -> Float[Array, "*s d"]:
+        y = layer_norm(x.astype(jnp.float32), self.epsilon)
+        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
 def layer_norm(x: Float[Array, "*s d"], epsilon: float = 1e-6) -> Float[Array, "*s d"]:
     """Zero mean and unit variance over the last axis, with no learned gain (Ba et al. 2016, eq. 4)."""
     y = x.astype(jnp.float32)

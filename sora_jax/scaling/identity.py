@@ -14,7 +14,11 @@ NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.c
            "objective.temporal_weight": 0, "objective.critic_weight": 0, "objective.perceptual_from": 0,
            "objective.temporal_from": 0, "objective.critic_from": 0, "objective.critic_lead": 0.05,
            "optimizer.critic": 1, "optimizer.critic_beta1": 0.5, "critic.name": "critic", "critic.patch": 4,
-           "critic.width": 32, "critic.depth": 2, "vae.attention": 0, "vae.block": "2+1d"}
+           "critic.width": 32, "critic.depth": 2, "vae.attention": 0, "vae.block": "2+1d", "model.hidden": 0,
+           "model.mlp": "gelu", "model.modulation": "block", "model.text": "cross", "model.pooled": "linear",
+           "model.caption_mlp": False, "model.cross_norm": False, "model.qk_norm": "head",
+           "model.positions": "sincos+rotary", "model.rope_theta": 100, "model.attention": "full",
+           "model.window": [2, 4, 4], "model.time_shift": 0, "model.variance": False}
 
 
 def run_id(config: Mapping[str, Any]) -> str:
