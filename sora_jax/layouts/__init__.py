@@ -1,0 +1,6 @@
+"""Foreign folders of weights, one file per layout; `sora_jax.bridge` reads and writes them.
+
+A layout has NAME, TITLE (the foreign class), WEIGHTS (its file), MODEL (on our shelf), PRESET (the file of configs
+whose run it makes, "" for a model that is no run), FIXED (fields of config.json with the values allowed, the first one
+where a field is absent), and the functions knows, read, constants, accepted, table, write, to_run, from_run.
+"""
