@@ -83,6 +83,8 @@ def open_folder(folder: str | Path, name: str, config: ConfigDict | None = None)
     """
     folder, kind = Path(folder), layout(name)
     fields, constants = read_config(folder, kind)
+    places, have = _found(folder, kind)
+    fields = kind.completed(fields, places) if hasattr(kind, "completed") else fields
     try:
         config, shapes = _described(kind, fields, config)
     except ConfigError as error:
@@ -90,7 +92,6 @@ def open_folder(folder: str | Path, name: str, config: ConfigDict | None = None)
     table = kind.table(fields)
     rows.audit(table, set(shapes) - set(constants))
     want = {key: rows.shape(shapes[row.own], row) for row in table for key in rows.names(row)}
-    places, have = _found(folder, kind)
     for key in sorted(set(want) | set(have)):
         where = places[key].file if key in places else folder / kind.WEIGHTS
         if key not in have or key not in want:

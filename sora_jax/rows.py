@@ -19,6 +19,8 @@ TURNS = {
     "gain2": ("d 1 1 -> d", "d -> d 1 1"),
     "dense": ("d c -> c d", "c d -> d c"),
     "same": ("... -> ...", "... -> ..."),
+    "gain": ("d -> d", "d -> d"),
+    "token": ("1 1 d -> d", "d -> 1 1 d"),
     "row": ("1 ... -> ...", "... -> 1 ..."),
     # convolutions whose stride is their size are dense layers on patches; sizes kf, kh, kw
     "patch3": ("d c kf kh kw -> (kf kh kw c) d", "(kf kh kw c) d -> d c kf kh kw"),
@@ -27,7 +29,8 @@ TURNS = {
     "pairs": ("(a e r) c -> c (a r e)", "c (a r e) -> (a e r) c"),
     "pairs1": ("(a e r) -> (a r e)", "(a r e) -> (a e r)"),
 }
-KERNELS = ("dense", "point", "patch2", "patch3", "pairs")
+# What the weight of a layer with a bias is called here; "weight" where the turn is none of these.
+NAMES = {"gain": "scale", **dict.fromkeys(("dense", "point", "patch2", "patch3", "pairs"), "kernel")}
 
 
 class Row(NamedTuple):
@@ -47,7 +50,7 @@ class Row(NamedTuple):
 def layer(foreign: str, own: str, turn: str, layers: int = 0, part: tuple[int, int] = (0, 1),
           sizes: tuple[tuple[str, int], ...] = ()) -> list[Row]:
     """The rows of a layer with a bias."""
-    weight, bias = "kernel" if turn in KERNELS else "weight", "pairs1" if turn == "pairs" else "same"
+    weight, bias = NAMES.get(turn, "weight"), "pairs1" if turn == "pairs" else "same"
     return [Row(f"{foreign}.weight", f"{own}/{weight}", turn, layers, part, sizes),
             Row(f"{foreign}.bias", f"{own}/bias", bias, layers, part, sizes if bias == "pairs1" else ())]
 

@@ -2,5 +2,6 @@
 
 A layout has NAME, TITLE (the foreign class), WEIGHTS (its file), MODEL (on our shelf), PRESET (the file of configs
 whose run it makes, "" for a model that is no run), FIXED (fields of config.json with the values allowed, the first one
-where a field is absent), and the functions knows, read, constants, accepted, table, write, to_run, from_run.
+if absent), and functions: knows, read, constants, accepted, table, write; to_run and from_run if it makes runs;
+completed if config.json leaves open what the names of the weights say.
 """
