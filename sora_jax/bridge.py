@@ -152,7 +152,7 @@ def write_folder(folder: str | Path, name: str, fields: dict[str, Any], params: 
     kind, folder = layout(name), Path(folder)
     if fields["name"] != kind.MODEL:
         raise InputError(f"a {fields['name']} has no layout {kind.NAME}; only {kind.MODEL} has")
-    flat = weights.named_leaves(params)
+    flat = {path: np.asarray(leaf) for path, leaf in weights.named_leaves(params).items()}
     given, stored = kind.write(fields, flat), rows.scatter(kind.table(fields), flat)
     folder.mkdir(parents=True, exist_ok=True)
     disk.write(folder / kind.WEIGHTS, safetensors.save(stored, metadata={"format": "pt"}))
