@@ -12,6 +12,8 @@ from sora_jax.rows import Row, layer
 NAME, TITLE, MODEL, PRESET = "transformers-clip-text", "CLIPTextModel", "clip_text", ""
 WEIGHTS = "model.safetensors"
 FIXED = {"model_type": ("clip_text_model", "clip")}
+SIZES = {"vocab_size": "vocab", "hidden_size": "width", "num_hidden_layers": "depth", "num_attention_heads": "heads",
+         "intermediate_size": "hidden", "max_position_embeddings": "length", "projection_dim": "projection"}
 UNDER, PROJECTION = "text_model.", "text_projection.weight"
 # Pictures' side, temperature, and the numbers 0, 1, 2 … that old files hold.
 OUTSIDE = ("vision_model.", "visual_projection.", "logit_scale")
@@ -32,12 +34,9 @@ def read(given: Mapping[str, Any]) -> dict[str, Any]:
             "intermediate_size": 2048, "max_position_embeddings": 77, "hidden_act": "quick_gelu",
             "layer_norm_eps": 1e-5, "eos_token_id": 49407, "projection_dim": 512}
     said |= {**(given.get("text_config") or {}), "projection_dim": given.get("projection_dim", 512)} if whole else given
-    eos = said["eos_token_id"]
-    return {"name": MODEL, "vocab": said["vocab_size"], "width": said["hidden_size"],
-            "depth": said["num_hidden_layers"], "heads": said["num_attention_heads"],
-            "hidden": said["intermediate_size"], "length": said["max_position_embeddings"],
-            "activation": said["hidden_act"], "epsilon": float(said["layer_norm_eps"]),
-            "eos": -1 if eos == MISTAKEN else int(eos), "projection": said["projection_dim"]}
+    said["projection_dim"], eos = said["projection_dim"] or 0, said["eos_token_id"]
+    return {"name": MODEL, **{own: int(said[name]) for name, own in SIZES.items()}, "activation": said["hidden_act"],
+            "epsilon": float(said["layer_norm_eps"]), "eos": -1 if eos == MISTAKEN else int(eos)}
 
 
 def completed(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -63,10 +62,8 @@ def accepted(names: Iterable[str]) -> dict[str, str]:
 def write(fields: Mapping[str, Any], flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The config.json of these fields."""
     title = "CLIPTextModelWithProjection" if fields["projection"] else TITLE
-    return {"architectures": [title], "model_type": "clip_text_model", "vocab_size": fields["vocab"],
-            "hidden_size": fields["width"], "num_hidden_layers": fields["depth"],
-            "num_attention_heads": fields["heads"], "intermediate_size": fields["hidden"],
-            "max_position_embeddings": fields["length"], "hidden_act": fields["activation"],
+    return {"architectures": [title], "model_type": "clip_text_model",
+            **{name: fields[own] for name, own in SIZES.items()}, "hidden_act": fields["activation"],
             "layer_norm_eps": fields["epsilon"], "eos_token_id": MISTAKEN if fields["eos"] == -1 else fields["eos"],
             "projection_dim": fields["projection"] or fields["width"], "attention_dropout": 0.0}
 

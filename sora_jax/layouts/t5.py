@@ -11,6 +11,8 @@ from sora_jax.types import InputError
 
 NAME, TITLE, MODEL, PRESET, WEIGHTS = "transformers-t5", "T5EncoderModel", "t5", "", "model.safetensors"
 FIXED = {"model_type": ("t5", "umt5")}
+SIZES = {"vocab_size": "vocab", "d_model": "width", "num_layers": "depth", "num_heads": "heads", "d_kv": "head",
+         "d_ff": "hidden", "relative_attention_num_buckets": "buckets", "relative_attention_max_distance": "distance"}
 GATED = "gated-gelu"
 SHARED, TIED = "shared.weight", "encoder.embed_tokens.weight"
 DECODER = ("decoder.", "lm_head.")
@@ -26,10 +28,8 @@ def read(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["feed_forward_proj"] != GATED:
         raise InputError(f"feed_forward_proj={given['feed_forward_proj']!r} is another MLP; {NAME} has {GATED!r}, as T5"
                          " 1.1 and UMT5")
-    return {"name": MODEL, "vocab": given["vocab_size"], "width": given["d_model"], "depth": given["num_layers"],
-            "heads": given["num_heads"], "head": given["d_kv"], "hidden": given["d_ff"],
-            "buckets": given["relative_attention_num_buckets"],
-            "distance": given.get("relative_attention_max_distance", 128),
+    said = {"relative_attention_max_distance": 128, **given}  # which old configs do not say
+    return {"name": MODEL, **{own: int(said[name]) for name, own in SIZES.items()},
             "epsilon": float(given["layer_norm_epsilon"]), "every": given["model_type"] == "umt5"}
 
 
@@ -49,10 +49,8 @@ def accepted(names: Iterable[str]) -> dict[str, str]:
 def write(fields: Mapping[str, Any], flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The config.json of these fields."""
     kind, title = ("umt5", "UMT5EncoderModel") if fields["every"] else ("t5", "T5EncoderModel")
-    return {"architectures": [title], "model_type": kind, "vocab_size": fields["vocab"], "d_model": fields["width"],
-            "num_layers": fields["depth"], "num_heads": fields["heads"], "d_kv": fields["head"],
-            "d_ff": fields["hidden"], "relative_attention_num_buckets": fields["buckets"],
-            "relative_attention_max_distance": fields["distance"], "layer_norm_epsilon": fields["epsilon"],
+    return {"architectures": [title], "model_type": kind, "layer_norm_epsilon": fields["epsilon"],
+            **{name: fields[own] for name, own in SIZES.items()},
             "feed_forward_proj": GATED, "dense_act_fn": "gelu_new", "is_gated_act": True, "dropout_rate": 0.0,
             "is_encoder_decoder": False, "use_cache": False, "tie_word_embeddings": False, "pad_token_id": 0,
             "eos_token_id": 1}

@@ -7,6 +7,8 @@ import numpy as np
 from sora_jax.rows import Row, layer
 
 NAME, TITLE, MODEL, PRESET, WEIGHTS = "transformers-vit", "ViTModel", "vit", "", "model.safetensors"
+SIZES = {"num_channels": "channels", "hidden_size": "width", "num_hidden_layers": "depth",
+         "num_attention_heads": "heads", "intermediate_size": "hidden"}
 FIXED = {"model_type": ("vit",), "hidden_act": ("gelu",), "qkv_bias": (True,), "pooler_act": ("tanh", None)}
 
 
@@ -23,10 +25,8 @@ def pair(value: Any) -> tuple[int, int]:
 def read(given: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of `models.vit`; whether there is a head or a pooler, `completed` says."""
     return {"name": MODEL, "image": pair(given["image_size"]), "patch": pair(given["patch_size"]),
-            "channels": given["num_channels"], "width": given["hidden_size"], "depth": given["num_hidden_layers"],
-            "heads": given["num_attention_heads"], "hidden": given["intermediate_size"],
-            "epsilon": float(given["layer_norm_eps"]), "classes": len(given.get("id2label") or (0, 1)),
-            "pooler": True}
+            **{own: int(given[name]) for name, own in SIZES.items()}, "epsilon": float(given["layer_norm_eps"]),
+            "classes": len(given.get("id2label") or (0, 1)), "pooler": True}
 
 
 def completed(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -54,8 +54,7 @@ def write(fields: Mapping[str, Any], flat: Mapping[str, np.ndarray]) -> dict[str
     return {
         "architectures": ["ViTForImageClassification" if labels else "ViTModel"], "model_type": "vit",
         "image_size": high if high == wide else [high, wide], "patch_size": tall if tall == broad else [tall, broad],
-        "num_channels": fields["channels"], "hidden_size": fields["width"], "num_hidden_layers": fields["depth"],
-        "num_attention_heads": fields["heads"], "intermediate_size": fields["hidden"], "hidden_act": "gelu",
+        **{name: fields[own] for name, own in SIZES.items()}, "hidden_act": "gelu",
         "layer_norm_eps": fields["epsilon"], "qkv_bias": True, "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0, **(more if labels else {}),
     }

@@ -38,7 +38,7 @@ class Config:
     projection: int = 0
 
     def __post_init__(self):
-        if self.width % self.heads:
+        if self.heads < 1 or self.width % self.heads:
             raise ConfigError(f"width={self.width} is not a multiple of heads={self.heads}; change one of them")
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"activation={self.activation!r} is not one of {', '.join(ACTIVATIONS)}")

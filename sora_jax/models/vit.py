@@ -40,9 +40,9 @@ class Config:
     pooler: bool = False
 
     def __post_init__(self):
-        if self.width % self.heads:
+        if self.heads < 1 or self.width % self.heads:
             raise ConfigError(f"width={self.width} is not a multiple of heads={self.heads}; change one of them")
-        if any(size % part for size, part in zip(self.image, self.patch, strict=True)):
+        if any(part < 1 or size % part for size, part in zip(self.image, self.patch, strict=True)):
             raise ConfigError(f"patch={self.patch} does not divide image={self.image}; change one of them")
 
     @property
