@@ -41,7 +41,7 @@ def t5(kind: str, **sizes) -> dict:
 def clip(**sizes) -> dict:
     return {"model_type": "clip_text_model", "vocab_size": 60, "hidden_size": 32, "num_attention_heads": 4,
             "intermediate_size": 48, "num_hidden_layers": 3, "max_position_embeddings": 20, "hidden_act": "quick_gelu",
-            "layer_norm_eps": 1e-5, "bos_token_id": 58, "eos_token_id": 59, "pad_token_id": 1, "projection_dim": 12,
+            "layer_norm_eps": 1e-5, "bos_token_id": 58, "eos_token_id": 30, "pad_token_id": 1, "projection_dim": 12,
             **sizes}
 
 
@@ -77,14 +77,18 @@ def weight(name: str, shape) -> np.ndarray:
 
 
 def inputs(name: str) -> dict[str, np.ndarray]:
-    """Frames `b h w 3` in [-1, 1], or tokens `b l` with their mask: a short caption that ends in 59 and a full one."""
+    """Frames `b h w 3` in [-1, 1], or tokens `b l` with their mask: a short caption and a full one. What ends them is
+    not the largest number in them, unless the config is of those that mean the largest."""
     case = CASES[name]
     if case.frames:
         size = case.given["image_size"]
         high, wide = size if isinstance(size, list) else (size, size)
         return {"frames": np.clip(0.5 * draw("frames", (case.frames, high, wide, 3)), -1, 1)}
     tokens = (np.abs(1e3 * draw("tokens", (2, case.length))).astype(np.int32) % 56) + 3
-    tokens[0, case.length // 2], tokens[1, -1] = 59, 59
+    end = case.given.get("eos_token_id", 59)
+    end = 59 if end == 2 else end
+    tokens = np.where(tokens == end, 3, tokens)
+    tokens[0, case.length // 2], tokens[1, -1] = end, end
     mask = np.ones(tokens.shape, bool)
     mask[0, case.length // 2 + 1:] = False
     return {"tokens": np.where(mask, tokens, 1), "mask": mask}
