@@ -105,11 +105,18 @@ def gather(rows: Iterable[Row], take: Callable[[str], np.ndarray]) -> dict[str, 
 
 
 def _joined(rows: list[Row], take: Callable[[str], np.ndarray]) -> np.ndarray:
-    sides = []
+    """One leaf, filled weight by weight: the largest ones are gigabytes, and are held once."""
+    leaf = None
     for row in rows:
-        each = [turned(take(name), row) for name in names(row)]
-        sides.append(np.stack(each) if row.layers else each[0])
-    return np.ascontiguousarray(np.concatenate(sides, axis=-1) if len(sides) > 1 else sides[0])
+        k, count = row.part
+        for i, name in enumerate(names(row)):
+            x = turned(take(name), row)
+            if leaf is None:
+                inner = (*x.shape[:-1], count * x.shape[-1]) if count > 1 else x.shape
+                leaf = np.empty((row.layers, *inner) if row.layers else inner, x.dtype)
+            inside = leaf[i] if row.layers else leaf
+            inside[... if count == 1 else (..., slice(k * x.shape[-1], (k + 1) * x.shape[-1]))] = x
+    return leaf
 
 
 def scatter(rows: Iterable[Row], flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
