@@ -79,7 +79,7 @@ def jax_side(folder: Path, clips: dict):
     from configs import wan
     from sora_jax import bridge, build
 
-    opened = bridge.open_folder(folder / "vae", wan.get_config())
+    opened = bridge.open_folder(folder / "vae", "diffusers-wan-vae", wan.get_config())
     graph, state = nnx.split(build.model(opened.config, jax.tree.map(jnp.asarray, bridge.params(opened))))
 
     def update(state, x):

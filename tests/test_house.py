@@ -23,7 +23,8 @@ A_TABLE = {"configs/base.py": "get_config"}  # every field with its default: a l
 
 ASSEMBLED = ("types registry mesh disk page video video.* loader weights report collate generate build sources "
              "validation costs checkpoint lease sweeping board measure study pipeline encoding judge streaming tiling "
-             "bridge torch_file pretrained appraise coder reconstructing scaling.* train.* datasets.* evals.*")
+             "bridge rows layouts layouts.* captions torch_file pretrained appraise coder reconstructing scaling.* "
+             "train.* datasets.* evals.*")
 
 # A file (the first pattern that fits) may import these files of ours, and no others.
 LAYERS = {
@@ -39,6 +40,8 @@ LAYERS = {
     "sora_jax.mesh": "types nn.axes",
     "sora_jax.disk": "types",
     "sora_jax.torch_file": "types",
+    "sora_jax.rows": "types",
+    "sora_jax.layouts*": "types rows",
     "sora_jax.page": "types disk",
     "sora_jax.lease": "types disk",
     "sora_jax.coder": "types video",

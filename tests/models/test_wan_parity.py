@@ -36,7 +36,7 @@ def test_nine_frames_are_three_chunks_there_and_one_here(name):
 @pytest.mark.parametrize("name", wan_cases.CASES)
 def test_what_is_exported_is_loaded_by_diffusers(name, tmp_path):
     vae, config = wan_cases.ours(name)
-    bridge.write_folder(tmp_path, config, nnx.to_pure_dict(nnx.state(vae)))
+    bridge.write_folder(tmp_path, "diffusers-wan-vae", config.vae.to_dict(), nnx.to_pure_dict(nnx.state(vae)))
     model, said = diffusers.AutoencoderKLWan.from_pretrained(tmp_path, output_loading_info=True)
     assert not said["missing_keys"] and not said["unexpected_keys"] and not said["mismatched_keys"]
     np.testing.assert_allclose(model.config.latents_mean, wan_cases.config(name)["latents_mean"], rtol=1e-6)

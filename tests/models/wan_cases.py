@@ -86,7 +86,7 @@ def ours(name: str):
 
     with tempfile.TemporaryDirectory() as folder:
         write(name, Path(folder), shapes(name))
-        opened = bridge.open_folder(folder, wan.get_config())
+        opened = bridge.open_folder(folder, "diffusers-wan-vae", wan.get_config())
         return build.model(opened.config, jax.tree.map(jax.numpy.asarray, bridge.params(opened))), opened.config
 
 
