@@ -70,7 +70,8 @@ def get_config() -> ConfigDict:
     model.rope_theta = 100.0
     model.attention = "full"  # or "factorised" over space and time, or "windowed"
     model.window = (2, 4, 4)  # frames, rows and columns of a window, in tokens
-    model.time_shift, model.variance = 0.0, False  # what published weights want: added to 1000 t; outputs of a variance
+    model.time_shift, model.time_ends = 0.0, False  # of published weights: added to 1000 t; its last frequency
+    model.variance = False  # outputs of a variance beside the prediction, which published weights have
     model.remat = "dots"  # "none", "dots" or "full"
 
     config.text = text = ConfigDict()

@@ -23,7 +23,7 @@ def get_config(name: str = "XL/2") -> ConfigDict:
     model.text, model.pooled, model.qk_norm, model.positions = "none", "direct", "none", "sincos-2d"
     model.time_shift = -1.0  # steps of the chain are counted from 0
     config.text.name, config.text.width = "labels", model.width
-    config.text.length = config.text.pool = 2
+    config.text.length, config.text.pool, config.text.depth = 2, 2, 0
     config.text.classes = 1000
     config.objective = objective = ConfigDict()
     objective.name, objective.steps, objective.beta_min, objective.beta_max = "ddpm", 1000, 1e-4, 0.02

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     model.modulation, model.pooled, model.caption_mlp, model.cross_norm = "single", "none", True, True
     model.qk_norm, model.positions, model.rope_theta = "full", "rotary", 10_000.0
     config.text.name, config.text.width = "given", 4096
-    config.text.length, config.text.pool = 512, 1
+    config.text.length, config.text.pool, config.text.depth = 512, 1, 0
     config.sampler.name, config.sampler.steps, config.sampler.guidance, config.sampler.shift = "euler", 50, 5.0, 5.0
     config.optimizer.lr, config.optimizer.muon = 1e-4, 0.0
     return config

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict, config_flags
 HELP = ("--help", "-h", "-help", "--helpshort", "--helpfull")
 EXAMPLE = "configs/dit.py:w64d4"
 # Of weights of other libraries: the files of sora_jax/layouts.
-LAYOUTS = ("diffusers-wan-vae", "transformers-clip-text", "transformers-t5", "transformers-vit")
+LAYOUTS = ("diffusers-dit", "diffusers-wan-dit", "diffusers-wan-vae", "original-dit",
+           "transformers-clip-text", "transformers-t5", "transformers-vit")
 FLAGS = flags.FLAGS
 VALIDATION = "flag --config="  # how absl begins the message of a failed validator
 flags.disclaim_key_flags()

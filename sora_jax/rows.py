@@ -10,6 +10,8 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Shaped
 
+from sora_jax.types import InputError
+
 # How a foreign weight is turned, and back. Sizes that a pattern cannot know are the row's.
 TURNS = {
     "conv3": ("d c kf kh kw -> kf kh kw c d", "kf kh kw c d -> d c kf kh kw"),
@@ -37,7 +39,8 @@ class Row(NamedTuple):
     """A foreign name, the path here, and the turn between them.
 
     `layers`: how many weights `{i}` stands for, and the leading axis here (0: one weight, none). `part`: (k, n) if the
-    weight is the k-th of n equal parts of the last axis here. `sizes`: of axes that the turn cannot know."""
+    weight is the k-th of n equal parts of the last axis here. `sizes`: of axes that the turn cannot know. `alike`: the
+    layers' weights are copies of one another, and one leaf here."""
 
     foreign: str
     own: str
@@ -45,14 +48,20 @@ class Row(NamedTuple):
     layers: int = 0
     part: tuple[int, int] = (0, 1)
     sizes: tuple[tuple[str, int], ...] = ()
+    alike: bool = False
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the leaf here has an axis of layers."""
+        return bool(self.layers) and not self.alike
 
 
 def layer(foreign: str, own: str, turn: str, layers: int = 0, part: tuple[int, int] = (0, 1),
-          sizes: tuple[tuple[str, int], ...] = ()) -> list[Row]:
+          sizes: tuple[tuple[str, int], ...] = (), alike: bool = False) -> list[Row]:
     """The rows of a layer with a bias."""
     weight, bias = NAMES.get(turn, "weight"), "pairs1" if turn == "pairs" else "same"
-    return [Row(f"{foreign}.weight", f"{own}/{weight}", turn, layers, part, sizes),
-            Row(f"{foreign}.bias", f"{own}/bias", bias, layers, part, sizes if bias == "pairs1" else ())]
+    return [Row(f"{foreign}.weight", f"{own}/{weight}", turn, layers, part, sizes, alike),
+            Row(f"{foreign}.bias", f"{own}/bias", bias, layers, part, sizes if bias == "pairs1" else (), alike)]
 
 
 def heads(count: int) -> tuple[tuple[str, int], ...]:
@@ -73,8 +82,8 @@ def turned(x: Shaped[Array | np.ndarray, "..."], row: Row, back: bool = False) -
 def shape(own: tuple[int, ...], row: Row) -> tuple[int, ...]:
     """The shape of each foreign weight of a row whose leaf here has the shape `own`. Raises ValueError if the leaf
     does not have the row's layers or does not divide into its parts."""
-    inner = own[1:] if row.layers else own
-    if row.layers and own[0] != row.layers or inner and inner[-1] % row.part[1]:
+    inner = own[1:] if row.stacked else own
+    if row.stacked and own[0] != row.layers or inner and inner[-1] % row.part[1]:
         raise ValueError(f"{row.own} is {own} here: no {row.layers} layers, or no {row.part[1]} equal parts")
     inner = (*inner[:-1], inner[-1] // row.part[1]) if inner else inner
     return turned(np.broadcast_to(np.float32(0), inner), row, back=True).shape
@@ -97,7 +106,8 @@ def audit(rows: Iterable[Row], own: Iterable[str]) -> None:
 
 
 def gather(rows: Iterable[Row], take: Callable[[str], np.ndarray]) -> dict[str, np.ndarray]:
-    """The leaves here, leaf by leaf; `take` gives a foreign weight by name."""
+    """The leaves here, leaf by leaf; `take` gives a foreign weight by name. Raises InputError naming the first weight
+    that should be a copy and is none."""
     leaves: dict[str, list[Row]] = {}
     for row in rows:
         leaves.setdefault(row.own, []).append(row)
@@ -113,8 +123,12 @@ def _joined(rows: list[Row], take: Callable[[str], np.ndarray]) -> np.ndarray:
             x = turned(take(name), row)
             if leaf is None:
                 inner = (*x.shape[:-1], count * x.shape[-1]) if count > 1 else x.shape
-                leaf = np.empty((row.layers, *inner) if row.layers else inner, x.dtype)
-            inside = leaf[i] if row.layers else leaf
+                leaf = np.empty((row.layers, *inner) if row.stacked else inner, x.dtype)
+            elif row.alike and i:
+                if not np.array_equal(leaf, x):
+                    raise InputError(f"{name} is not {names(row)[0]}; here all layers share one")
+                continue
+            inside = leaf[i] if row.stacked else leaf
             inside[... if count == 1 else (..., slice(k * x.shape[-1], (k + 1) * x.shape[-1]))] = x
     return leaf
 
@@ -127,5 +141,5 @@ def scatter(rows: Iterable[Row], flat: Mapping[str, np.ndarray]) -> dict[str, np
         side = np.asarray(flat[row.own])
         side = np.split(side, count, axis=-1)[k] if count > 1 else side
         for i, name in enumerate(names(row)):
-            made[name] = np.ascontiguousarray(turned(side[i] if row.layers else side, row, back=True))
+            made[name] = np.ascontiguousarray(turned(side[i] if row.stacked else side, row, back=True))
     return made

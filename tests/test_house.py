@@ -41,7 +41,7 @@ LAYERS = {
     "sora_jax.disk": "types",
     "sora_jax.torch_file": "types",
     "sora_jax.rows": "types",
-    "sora_jax.layouts*": "types rows",
+    "sora_jax.layouts*": "types rows layouts.*",
     "sora_jax.page": "types disk",
     "sora_jax.lease": "types disk",
     "sora_jax.coder": "types video",

@@ -15,13 +15,13 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from sora_jax.nn import costs, groups, packing, positions
 from sora_jax.nn.axes import param
+from sora_jax.nn.dit_block import Block, Context, select
 from sora_jax.nn.embed import timestep
 from sora_jax.nn.linear import Linear
 from sora_jax.nn.norm import layer_norm, modulate
 from sora_jax.nn.patch import grid, patchify, unpatchify
 from sora_jax.nn.patch import positions as places_of
 from sora_jax.nn.rope import rotation
-from sora_jax.nn.dit_block import Block, Context, select
 from sora_jax.types import ConfigError
 
 States = tuple[Float[Array, "b *s m c"], Bool[Array, "b *s m"]]
@@ -41,7 +41,8 @@ class Config:
     width, or two thirds of that with SwiGLU, which has three matrices. `text`: how tokens read the caption; `pooled`:
     how its mean joins the noise level in adaLN, through a projection, as it is, or not. `caption_mlp`: two layers
     between the caption's encoder and the blocks. `length`: tokens of the longest clip, of learned positions. `window`:
-    of windowed attention. `time_shift` is added to the 1000 t that the network is told. `variance`: the head has as
+    of windowed attention. `time_shift` is added to the 1000 t that the network is told, at frequencies that `time_ends`
+    puts as diffusers' DiT does. `variance`: the head has as
     many outputs again, which are not part of the prediction. `dtype`: of activations; parameters stay fp32."""
 
     width: int = 256
@@ -55,6 +56,7 @@ class Config:
     text_width: int = 128
     time_width: int = 256
     time_shift: float = 0.0
+    time_ends: bool = False
     modulation: str = "block"
     text: str = "cross"
     pooled: str = "linear"
@@ -262,7 +264,7 @@ class DiT(nnx.Module):
     def condition(self, levels: Float[Array, "b k"], states: Float[Array, "b s m c"] | None,
                   kept: Bool[Array, "b s m"] | None, dtype) -> Float[Array, "b k d"]:
         """What adaLN reads, before its activation: the embedded noise level plus the mean caption state."""
-        told = timestep(levels, self.config.time_width, self.config.time_shift).astype(dtype)
+        told = timestep(levels, self.config.time_width, self.config.time_shift, self.config.time_ends).astype(dtype)
         time = self.time_out(nnx.silu(self.time_in(told)))
         if self.config.pooled == "none":
             return time

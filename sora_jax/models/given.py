@@ -42,8 +42,7 @@ def tokenize(captions: list[str], length: int) -> tuple[UInt8[np.ndarray, "b l"]
     """No bytes for empty captions. Raises InputError for any other: there is no encoder here."""
     if not any(captions):
         return np.zeros((len(captions), 0), np.uint8), np.zeros((len(captions), 0), bool)
-    raise InputError("this model's captions are encoded elsewhere; pass text_states, e.g. of sora_jax.bridge.load of the "
-                     "encoder's folder")
+    raise InputError("this model's captions are encoded elsewhere; pass text_states, e.g. those of sora_jax.captions")
 
 
 class Given(nnx.Module):

@@ -1,4 +1,4 @@
-"""Class labels in the place of captions: one embedding a class, and one for no class (Peebles and Xie 2023, section 3.1).
+"""Class labels in the place of captions: one embedding a class, one for no class (Peebles and Xie 2023, section 3.1).
 
 Enters: a label as two bytes `b 2`, high byte first, and their mask. Leaves: one state `b 1 d` with its mask. A label
 that is masked becomes the last row of the table, the unconditional condition of guidance.

@@ -40,19 +40,6 @@ def layer_norm(x: Float[Array, "*s d"], epsilon: float = 1e-6) -> Float[Array, "
     return (y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + epsilon)).astype(x.dtype)
 
 
-class LayerNorm(nnx.Module):
-    """`layer_norm` times a learned gain, plus a learned offset."""
-
-    def __init__(self, width: int, *, axis: str | None = None, epsilon: float = 1e-6, rngs: nnx.Rngs):
-        self.scale = param(rngs.params(), nnx.initializers.ones, (width,), (axis,))
-        self.bias = param(rngs.params(), nnx.initializers.zeros, (width,), (axis,))
-        self.epsilon = epsilon
-
-    def __call__(self, x: Float[Array, "*s d"]) -> Float[Array, "*s d"]:
-        y = layer_norm(x.astype(jnp.float32), self.epsilon)
-        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
-
-
 def modulate(x: Float[Array, "*s d"], shift: Float[Array, "*#s d"],
              scale: Float[Array, "*#s d"]) -> Float[Array, "*s d"]:
     """The adaptive part of adaLN: x (1 + scale) + shift (Peebles and Xie 2023, section 3.2)."""

@@ -42,7 +42,8 @@ AXES = {
 }
 LAYERS = {  # kernels from "in" to "embed": the names do not tell whether "in" is the width
     "embed": "input", "time_in": "input", "caption": "input",
-    "states_in": "input", "states_out": "hidden", "text_modulation": "hidden", "time_out": "hidden", "modulation": "hidden", "head_modulation": "hidden",
+    "states_in": "input", "states_out": "hidden", "text_modulation": "hidden",
+    "time_out": "hidden", "modulation": "hidden", "head_modulation": "hidden",
 }
 DRAWN_ALIKE = ("time_in", "time_out")  # one deviation at every width; other kernels begin at Xavier's, or at zero
 

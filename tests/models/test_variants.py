@@ -18,7 +18,8 @@ VARIANTS = {
     "joint-single": {"text": "joint", "modulation": "single", "mlp": "swiglu", "positions": "sincos"},
     "pooled": {"text": "none"}, "cross-alone": {"pooled": "none", "caption_mlp": True, "cross_norm": True},
     "swiglu": {"mlp": "swiglu", "qk_norm": "full"}, "plain": {"qk_norm": "none", "positions": "none", "hidden": 40},
-    "learned": {"positions": "learned", "length": 12}, "2-d": {"positions": "sincos-2d"}, "rotary": {"positions": "rotary"},
+    "learned": {"positions": "learned", "length": 12}, "2-d": {"positions": "sincos-2d"},
+    "rotary": {"positions": "rotary"},
     "factorised": {"attention": "factorised"}, "windowed": {"attention": "windowed", "window": (2, 1, 2)},
     "variance": {"variance": True, "time_shift": -1.0},
 }
@@ -158,8 +159,8 @@ def test_padding_of_captions_is_not_read(text):
     assert jnp.abs(other - tiny.run(model, *rest, text_bytes, mask))[0].max() > 1e-3
 
 
-@pytest.mark.parametrize("kind, blind", [("none", {0, 1, 2}), ("sincos-2d", {0}), ("learned", {0, 1, 2}), ("sincos", set()),
-                                         ("rotary", set())])
+@pytest.mark.parametrize("kind, blind", [("none", {0, 1, 2}), ("sincos-2d", {0}), ("learned", {0, 1, 2}),
+                                         ("sincos", set()), ("rotary", set())])
 def test_positions_tell_what_they_say(kind, blind):
     """Moving every second token along an axis changes the answer, unless the code does not know that axis."""
     model = tiny.model(dataclasses.replace(tiny.CONFIG, positions=kind, length=12))
@@ -179,7 +180,8 @@ def test_without_positions_order_is_nothing_and_learned_ones_tell_it(key):
 
 
 @pytest.mark.parametrize("fields, name", [
-    ({"text": "sidewise"}, "model.text"), ({"pooled": "direct"}, "text.width"), ({"positions": "learned"}, "model.length"),
+    ({"text": "sidewise"}, "model.text"), ({"pooled": "direct"}, "text.width"),
+    ({"positions": "learned"}, "model.length"),
     ({"attention": "factorised", "text": "joint"}, "model.attention"), ({"attention": "windowed", "depth": 3}, "depth"),
     ({"cross_norm": True, "text": "none"}, "model.cross_norm"), ({"window": (0, 1, 1)}, "model.window"),
     ({"positions": "sincos-2d", "width": 18, "heads": 1}, "model.width")])
