@@ -91,7 +91,7 @@ def get_config() -> ConfigDict:
     objective.steps, objective.beta_min, objective.beta_max = 1000, 1e-4, 0.02
     objective.zero_terminal = False  # ddpm: a linear chain rescaled to end in noise alone, for kind v or x0
     objective.p_mean, objective.p_std = -0.507, 1.2  # edm: of the log of the noise level
-    objective.sigma_min, objective.sigma_max, objective.rho, objective.sigma_data = 0.004, 160.0, 7.0, 1.0  # edm: path
+    objective.sigma_min, objective.sigma_max, objective.rho = 0.004, 160.0, 7.0  # edm: levels, in units of the data
     objective.caption_drop = 0.1
     objective.known = (0.8, 0.08, 0.03, 0.03, 0.03, 0.03)  # none, first, last, ends, frames, box
 
