@@ -81,8 +81,18 @@ def get_config() -> ConfigDict:
 
     config.objective = objective = ConfigDict()
     objective.name = "flow"
-    objective.time = "logit_normal"  # training times: sigmoid(mean + std z), or "uniform"
+    objective.kind = ""  # what the network predicts: x0, eps, v, flow or edm; empty: the objective's own
+    objective.weight = "none"  # of the squared error: "min-snr", or "edm": the lambda of Karras et al. on x0
+    objective.gamma = 5.0  # min-snr: the signal-to-noise ratio above which no weight grows
+    objective.shift_tokens = 0  # tokens of a clip whose times are not shifted; more shift towards noise; 0: no shift
+    objective.time = "logit_normal"  # flow: training times sigmoid(mean + std z), or "mode" (with scale), or "uniform"
     objective.mean, objective.std = 0.6, 1.4
+    objective.scale = 1.29
+    objective.schedule = "linear"  # ddpm: betas, or "cosine"
+    objective.steps, objective.beta_min, objective.beta_max = 1000, 1e-4, 0.02
+    objective.zero_terminal = False  # ddpm: a linear chain rescaled to end in noise alone, for kind v or x0
+    objective.p_mean, objective.p_std = -0.507, 1.2  # edm: of the log of the noise level
+    objective.sigma_min, objective.sigma_max, objective.rho = 0.004, 160.0, 7.0  # edm: levels, in units of the data
     objective.caption_drop = 0.1
     objective.known = (0.8, 0.08, 0.03, 0.03, 0.03, 0.03)  # none, first, last, ends, frames, box
 

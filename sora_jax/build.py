@@ -25,7 +25,7 @@ def section(config: ConfigDict | Mapping[str, Any], name: str, cls, **given: Any
     """The dataclass `cls` from the fields of `config.<name>` that it has; `given` come from elsewhere in the config."""
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in config[name].items()}
     fields = {field.name for field in dataclasses.fields(cls)}
-    return cls(**{key: v for key, v in values.items() if key in fields}, **given)
+    return cls(**{key: v for key, v in values.items() if key in fields} | given)
 
 
 def vae_config(config: ConfigDict):

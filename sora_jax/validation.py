@@ -35,9 +35,10 @@ def validate(config: ConfigDict, here: bool = True) -> None:
         build.sampler(config)
     if here:
         pretrained.check(config)
-    if hasattr(build.objective(config), "errors") != (config.stage == "dit"):
+    if hasattr(registry.load("objectives", config.objective.name).Objective, "errors") != (config.stage == "dit"):
         fit = ", ".join(name for name in registry.names("objectives") if (name == "vae") == (config.stage == "vae"))
         raise ConfigError(f"objective.name={config.objective.name!r} does not train stage={config.stage!r}; use {fit}")
+    build.objective(config)
     if here and (config.data.name == "latents") != (config.stage == "dit"):
         raise ConfigError(f"data.name={config.data.name!r} does not feed stage={config.stage!r}: a transformer trains"
                           " on latents, which python -m launch.encode makes, an autoencoder on clips")

@@ -18,8 +18,11 @@ NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.c
            "model.mlp": "gelu", "model.modulation": "block", "model.text": "cross", "model.pooled": "linear",
            "model.caption_mlp": False, "model.cross_norm": False, "model.qk_norm": "head",
            "model.positions": "sincos+rotary", "model.rope_theta": 100, "model.attention": "full",
-           "model.window": [2, 4, 4], "model.time_shift": 0, "model.time_ends": False,
-           "model.variance": False}
+           "model.window": [2, 4, 4], "model.time_shift": 0, "model.time_ends": False, "model.variance": False,
+           "objective.kind": "", "objective.weight": "none", "objective.gamma": 5, "objective.shift_tokens": 0,
+           "objective.scale": 1.29, "objective.schedule": "linear", "objective.steps": 1000, "objective.beta_min": 1e-4,
+           "objective.beta_max": 0.02, "objective.zero_terminal": False, "objective.p_mean": -0.507,
+           "objective.p_std": 1.2, "objective.sigma_min": 0.004, "objective.sigma_max": 160, "objective.rho": 7}
 
 
 def run_id(config: Mapping[str, Any]) -> str:
