@@ -18,7 +18,9 @@ NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.c
            "model.mlp": "gelu", "model.modulation": "block", "model.text": "cross", "model.pooled": "linear",
            "model.caption_mlp": False, "model.cross_norm": False, "model.qk_norm": "head",
            "model.positions": "sincos+rotary", "model.rope_theta": 100, "model.attention": "full",
-           "model.window": [2, 4, 4], "model.time_shift": 0, "model.variance": False}
+           "model.window": [2, 4, 4], "model.time_shift": 0, "model.variance": False, "sampler.grid": "shifted",
+           "sampler.eta": 0, "sampler.guidance_known": 1, "sampler.rescale": 0, "sampler.interval": [0, 1],
+           "sampler.zero_star": False, "sampler.zero_steps": 0}
 
 
 def run_id(config: Mapping[str, Any]) -> str:
