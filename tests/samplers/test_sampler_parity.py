@@ -24,7 +24,7 @@ def test_a_sampler_walks_as_theirs_does(name):
     scheduler = getattr(diffusers, kind)(use_flow_sigmas=True, prediction_type="flow_prediction", solver_order=2,
                                          final_sigmas_type="zero", **options)
     scheduler.set_timesteps(STEPS)
-    times, start = np.asarray(scheduler.sigmas, np.float32), np.linspace(-1.5, 1.5, 13).astype(np.float32)
+    times, start = np.asarray(scheduler.sigmas, np.float32), np.linspace(-1.5, 1.5, 13).astype(np.float32)[None]
     denoise = jax.jit(functools.partial(mixtures.denoise, Flow()))
     x = torch.from_numpy(start)
     for level, moment in zip(times[:-1], scheduler.timesteps, strict=True):
