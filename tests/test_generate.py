@@ -138,7 +138,7 @@ def seen(rule, t=0.6, known=None, noise=None, scale=2.5, **options):
     tokens, places = model.tokenise(CLIPS.x)
     known = jnp.zeros(tokens.shape[:2], bool) if known is None else known
     denoise = denoiser(model, FLOW, CLIPS.text, CLIPS.mask, places, known, scale, rule=rule, noise=noise, **options)
-    x0, eps = denoise(tokens, jnp.float32(t))
+    x0, eps = jax.jit(denoise)(tokens, jnp.float32(t))
     return eps - x0
 
 
