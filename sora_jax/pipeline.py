@@ -95,7 +95,7 @@ class Pipeline(NamedTuple):
         """The model of `guide`. InputError unless it takes this one's tokens and captions and predicts as it does."""
         ours, theirs = self.config, guide.config
         same = {"model.patch": (ours.model.patch, theirs.model.patch),
-                "text.length": (ours.text.length, theirs.text.length),
+                "text": tuple((each.text.name, each.text.length) for each in (ours, theirs)),
                 "an autoencoder": tuple(checkpoint.weights_hash(nnx.state(each.vae)) for each in (self, guide)),
                 "objective": tuple((rule.path, rule.kind) for rule in map(build.objective, (ours, theirs)))}
         for name, (one, other) in same.items():
