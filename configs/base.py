@@ -99,6 +99,13 @@ def get_config() -> ConfigDict:
     config.sampler = sampler = ConfigDict()
     sampler.name = "heun"
     sampler.steps, sampler.guidance, sampler.shift = 25, 3.0, 1.0
+    sampler.grid = "shifted"  # times, shifted by `shift`; or "karras" or "log-snr", which it does not move
+    sampler.eta = 0.0  # ddim: share of the predicted noise that is drawn anew, 1: ancestral sampling
+    sampler.guidance_known = 1.0  # scale of the known tokens; 1: always shown, other values cost a third prediction
+    sampler.rescale = 0.0  # share of the guided prediction that is brought to the conditional's standard deviation
+    sampler.interval = (0.0, 1.0)  # times t between which there is guidance
+    sampler.zero_star = False  # the unconditional prediction is first scaled to lie nearest to the conditional
+    sampler.zero_steps = 0  # first steps of the sampler that are not walked
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.lr = 2e-3

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from sora_jax import mesh as meshes
 from sora_jax import pretrained, registry
 from sora_jax.diffusion import joint
+from sora_jax.diffusion.guidance import Guidance
 from sora_jax.train import ema as averages
 from sora_jax.train import widths
 from sora_jax.types import ConfigError
@@ -100,6 +101,13 @@ def training_objective(config: ConfigDict):
 def sampler(config: ConfigDict):
     """The sampler's module, with its `sample` function."""
     return registry.load("samplers", config.sampler.name)
+
+
+def sampling(config: ConfigDict) -> dict[str, Any]:
+    """How the sampler walks and is guided, as `generate` takes it (older configs had less to choose)."""
+    rule = config.sampler
+    return {"steps": rule.steps, "guidance": rule.guidance, "shift": rule.shift, "grid": rule.get("grid", "shifted"),
+            "eta": rule.get("eta", 0.0), "rule": section(config, "sampler", Guidance)}
 
 
 def ema(config: ConfigDict):

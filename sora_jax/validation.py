@@ -5,7 +5,7 @@ Enters: a config. Leaves: nothing, or a one-line ConfigError that names the fiel
 import jax
 from ml_collections import ConfigDict
 
-from sora_jax import build, pretrained, registry
+from sora_jax import build, generate, pretrained, registry
 from sora_jax.train import ema as averages
 from sora_jax.train import optimizer, widths
 from sora_jax.types import ConfigError
@@ -32,7 +32,7 @@ def validate(config: ConfigDict, here: bool = True) -> None:
         raise ConfigError(f"dtype={config.dtype!r}: the autoencoder computes in float32 only")
     if config.stage == "dit":
         build.model_config(config)
-        build.sampler(config)
+        check_sampler(config)
     if here:
         pretrained.check(config)
     if hasattr(registry.load("objectives", config.objective.name).Objective, "errors") != (config.stage == "dit"):
@@ -70,6 +70,12 @@ def check_numbers(config: ConfigDict) -> None:
     if any(part > whole for part, whole in zip(seen, (data.frames, data.height, data.width), strict=True)):
         raise ConfigError(f"data.crop_frames={data.crop_frames}, data.crop={data.crop}: windows of {seen} do not fit"
                           f" into clips of {(data.frames, data.height, data.width)}; make them smaller")
+
+
+def check_sampler(config: ConfigDict) -> None:
+    """ConfigError unless there is such a sampler and it can walk such a grid with such guidance."""
+    how = build.sampling(config)
+    generate.check(build.sampler(config), how["steps"], how["grid"], how["eta"], how["rule"])
 
 
 def check_images(config: ConfigDict) -> None:

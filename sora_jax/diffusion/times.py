@@ -1,4 +1,4 @@
-"""Draws of training times, and the grids that samplers walk. Everything is in t, from data at 0 to noise at 1."""
+"""Draws of training times. Everything is in t, from data at 0 to noise at 1."""
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -44,10 +44,3 @@ def discrete(key: jax.Array, count: int, steps: int) -> Float[Array, "b"]:
 def stratified(count: int) -> Float[Array, "b"]:
     """The midpoints (i + 1/2) / count: the fixed times of the validation loss."""
     return (jnp.arange(count, dtype=jnp.float32) + 0.5) / count
-
-
-def grid(steps: int, shift: float | Float[Array, ""] = 1.0) -> Float[Array, "s"]:
-    """steps + 1 times from 1 down to 0, shifted towards noise by t -> shift t / (1 + (shift - 1) t) (Esser et al. 2024,
-    eq. 23)."""
-    t = jnp.linspace(1.0, 0.0, steps + 1, dtype=jnp.float32)
-    return shift * t / (1.0 + (shift - 1.0) * t)

@@ -22,7 +22,10 @@ NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.c
            "objective.kind": "", "objective.weight": "none", "objective.gamma": 5, "objective.shift_tokens": 0,
            "objective.scale": 1.29, "objective.schedule": "linear", "objective.steps": 1000, "objective.beta_min": 1e-4,
            "objective.beta_max": 0.02, "objective.zero_terminal": False, "objective.p_mean": -0.507,
-           "objective.p_std": 1.2, "objective.sigma_min": 0.004, "objective.sigma_max": 160, "objective.rho": 7}
+           "objective.p_std": 1.2, "objective.sigma_min": 0.004, "objective.sigma_max": 160, "objective.rho": 7,
+           "sampler.grid": "shifted",
+           "sampler.eta": 0, "sampler.guidance_known": 1, "sampler.rescale": 0, "sampler.interval": [0, 1],
+           "sampler.zero_star": False, "sampler.zero_steps": 0}
 
 
 def run_id(config: Mapping[str, Any]) -> str:

@@ -1,10 +1,9 @@
-"""Draws have their law, stratified or not; grids run from noise to data."""
+"""Draws have their law, stratified or not."""
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sora_jax.diffusion import times
-from sora_jax.diffusion.guidance import guide
 
 
 def logit(t):
@@ -45,17 +44,3 @@ def test_discrete_times_are_the_chain_s(key):
 def test_uniform_and_stratified(key):
     assert times.uniform(key, 10_000).mean() == pytest.approx(0.5, abs=0.01)
     np.testing.assert_allclose(times.stratified(4), [0.125, 0.375, 0.625, 0.875])
-
-
-@pytest.mark.parametrize("shift", [1.0, 3.0, 0.5])
-def test_grid_runs_from_noise_to_data(shift):
-    t = times.grid(8, shift)
-    assert len(t) == 9 and t[0] == 1.0 and t[-1] == 0.0 and (jnp.diff(t) < 0).all()
-    assert t[4] == pytest.approx(shift / (1 + shift))
-
-
-def test_guidance_extrapolates(key):
-    one, other = jnp.array([1.0, 2.0]), jnp.array([0.0, 1.0])
-    np.testing.assert_array_equal(guide(one, other, 1.0), one)
-    np.testing.assert_array_equal(guide(one, other, 0.0), other)
-    np.testing.assert_array_equal(guide(one, other, 3.0), [3.0, 4.0])
