@@ -132,6 +132,7 @@ def get_config() -> ConfigDict:
     config.eval = evaluation = ConfigDict()
     evaluation.clips, evaluation.times = 256, 8
     evaluation.seed = 1234
+    evaluation.matched = False  # also the error at the times and on the scale of flow, whatever the objective
     evaluation.velocity = 0  # clips of uniform motion, in and out of distribution, that annealed weights go on from
 
     config.mesh = mesh = ConfigDict()

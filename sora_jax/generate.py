@@ -76,26 +76,28 @@ def run(params, text, mask, given, key, guidance, shift, guide_params, *, graph,
         return jnp.where(known[:, :, None], clean, x)
 
     denoise = denoiser(model, objective, text, mask, positions, known, guidance if guided else None, rule=rule,
-                       noise=None if given is None else noise, guide_model=guide_model)
+                       noise=None if given is None else noise, guide_model=guide_model, layout=model.layout(shape[:3]))
     # A velocity of zero leaves x as it is: the first steps of CFG-Zero* are those that are not walked.
     times = grids.grid(grid, steps, objective.path, shift)[rule.zero_steps:]
     tokens = sample(denoise, hold(noise), times, objective.path, key_sampler, hold, **({"eta": eta} if eta else {}))
     return model.untokenise(tokens, shape[:3])
 
 
-def denoiser(model, objective, text, mask, positions, known, guidance, *, rule=PLAIN, noise=None, guide_model=None):
+def denoiser(model, objective, text, mask, positions, known, guidance, *, rule=PLAIN, noise=None, guide_model=None,
+             layout=None):
     """x, t -> (x0, eps) for a batch of captions, guided unless `guidance` is None.
 
     `noise` is what stands, at level t, in the place of known tokens where a prediction is made without them; only a
-    rule whose guidance_known is not 1 needs it. `guide_model` is shown the same as the model."""
+    rule whose guidance_known is not 1 needs it. `guide_model` is shown the same as the model. `layout`: of the tokens,
+    (frames, rows, columns)."""
     known = jnp.asarray(known)
     seeing = [(mask, known)]
     if guidance is not None and guide_model is None:
         seeing += [(jnp.zeros_like(mask), known)]
         if noise is not None and rule.guidance_known != 1.0:
             seeing += [(jnp.zeros_like(mask), jnp.zeros_like(known))]
-    passes = predictor(model, objective, text, positions, seeing, noise)
-    other = None if guide_model is None else predictor(guide_model, objective, text, positions, seeing, noise)
+    passes = predictor(model, objective, text, positions, seeing, noise, layout)
+    other = None if guide_model is None else predictor(guide_model, objective, text, positions, seeing, noise, layout)
     kind = "flow" if rule.zero_star else objective.kind
 
     def guided(x, t):
@@ -112,12 +114,12 @@ def denoiser(model, objective, text, mask, positions, known, guidance, *, rule=P
         return plain
     if rule.everywhere:
         return guided
-    alone = denoiser(model, objective, text, mask, positions, known, None)
+    alone = denoiser(model, objective, text, mask, positions, known, None, layout=layout)
     low, high = rule.interval
     return lambda x, t: jax.lax.cond((low <= t) & (t <= high), guided, alone, x, t)
 
 
-def predictor(model, objective, text, positions, seeing, noise):
+def predictor(model, objective, text, positions, seeing, noise, layout):
     """x, t -> the predictions of one batch that shows the same tokens with each (mask of the caption, known tokens) of
     `seeing`; the last may know none, and sees `noise` at level t in their place."""
     copies, first = len(seeing), seeing[0][1]
@@ -130,7 +132,7 @@ def predictor(model, objective, text, positions, seeing, noise):
         if copies == 3:
             shown[2] = jnp.where(first[:, :, None], corrupt(objective.path, x, noise, t), x)
         levels = jnp.broadcast_to(jnp.stack([jnp.zeros_like(t), t]), (places.shape[0], 2))
-        prediction = model(jnp.concatenate(shown), places, levels, level, None, None, text_states=states)
+        prediction = model(jnp.concatenate(shown), places, levels, level, None, None, text_states=states, layout=layout)
         return jnp.split(prediction, copies)
 
     return predict

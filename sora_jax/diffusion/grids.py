@@ -7,7 +7,6 @@ becomes 1, where the noise is drawn, and 0 follows the last.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sora_jax.diffusion.snr import log_snr, time_of
 from sora_jax.types import ConfigError
 
 LOW, HIGH, RHO = 0.002, 80.0, 7.0  # Karras et al. 2022, table 1 and section 5
@@ -34,13 +33,13 @@ def uniform_log_snr(steps: int, path) -> Float[Array, "s"]:
 
 def bounds(path) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """log(alpha / sigma) of the cleanest and of the noisiest node."""
-    clean, noisy = log_snr(path, jnp.asarray(EDGE)), log_snr(path, jnp.asarray(1 - EDGE))
+    clean, noisy = path.log_snr(jnp.asarray(EDGE)), path.log_snr(jnp.asarray(1 - EDGE))
     return jnp.minimum(clean, -jnp.log(LOW)), jnp.maximum(noisy, -jnp.log(HIGH))
 
 
 def ended(path, value: Float[Array, "i"]) -> Float[Array, "s"]:
     """The times of these log-SNRs, the first replaced by 1, and 0 after the last."""
-    t = time_of(path, value)
+    t = path.time(value)
     return jnp.concatenate([jnp.ones_like(t[:1]), t[1:], jnp.zeros_like(t[:1])])
 
 

@@ -41,7 +41,7 @@ def loss(objective, model, batch: Batch, key: jax.Array) -> tuple[Float[Array, "
     mask = drop_captions(key_drop, batch.mask, objective.caption_drop)
 
     def predict(xt, levels, level):
-        return model(xt, positions, levels, level, batch.text, mask)
+        return model(xt, positions, levels, level, batch.text, mask, layout=model.layout(batch.x.shape[1:4]))
 
     error = token_errors(predict, objective.path, objective.kind, x0, eps, t, given)
     if objective.weight != "none":
@@ -61,7 +61,7 @@ def errors(objective, model, batch: Batch, t: Float[Array, "b"], eps: Float[Arra
     noise, _ = model.tokenise(eps)
 
     def predict(xt, levels, level):
-        return model(xt, positions, levels, level, batch.text, batch.mask)
+        return model(xt, positions, levels, level, batch.text, batch.mask, layout=model.layout(batch.x.shape[1:4]))
 
     nothing = jnp.zeros(noise.shape[:2], bool)
     found = token_errors(predict, objective.path, objective.kind, x0, noise, t, nothing).mean(axis=1)

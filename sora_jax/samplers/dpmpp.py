@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sora_jax.diffusion.snr import log_snr
-
 
 def sample(denoise: Callable, xt: Float[Array, "*s"], times: Float[Array, "i"], path, key: jax.Array,
            hold: Callable = lambda x: x) -> Float[Array, "*s"]:
@@ -31,7 +29,7 @@ def sample(denoise: Callable, xt: Float[Array, "*s"], times: Float[Array, "i"], 
 def extrapolation(path, times: Float[Array, "i"]) -> Float[Array, "j"]:
     """1 / (2 r) of every interval: half its length in lambda over that of the one before; 0 in the first, and where one
     of the two is infinite."""
-    lengths = jnp.diff(log_snr(path, times))
+    lengths = jnp.diff(path.log_snr(times))
     ratio = 0.5 * lengths[1:] / lengths[:-1]
     finite = jnp.isfinite(lengths[1:]) & jnp.isfinite(lengths[:-1])
     return jnp.concatenate([jnp.zeros_like(lengths[:1]), jnp.where(finite, ratio, 0.0)])

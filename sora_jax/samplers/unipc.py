@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sora_jax.diffusion.snr import log_snr
-
 
 def sample(denoise: Callable, xt: Float[Array, "*s"], times: Float[Array, "i"], path, key: jax.Array,
            hold: Callable = lambda x: x) -> Float[Array, "*s"]:
@@ -37,7 +35,7 @@ def sample(denoise: Callable, xt: Float[Array, "*s"], times: Float[Array, "i"], 
 def weights(path, times: Float[Array, "i"]) -> tuple[Float[Array, "j"], ...]:
     """For every interval the predictor's weight of x0 - last, and the corrector's of last - older and of x0 - last in
     the interval before it (zeros in the first, which has none before)."""
-    lengths = jnp.diff(log_snr(path, times))
+    lengths = jnp.diff(path.log_snr(times))
     bounded = jnp.isfinite(lengths)
     both = bounded[1:] & bounded[:-1]
     ratio = jnp.where(both, lengths[1:] / lengths[:-1], 0.0)

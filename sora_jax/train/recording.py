@@ -86,7 +86,7 @@ def finish(job, state: TrainState, stop) -> dict:
     ema = state.ema
     if config.stage == "vae":
         ema = evaluating.with_statistics(ema, *evaluating.statistics(job.graph, ema, sources.whole_clips(config)))
-    measured = job.evaluation.measure(ema) | motion(job, ema)
+    measured = job.evaluation.measure(ema) | job.evaluation.matched(ema) | motion(job, ema)
     if config.stage == "vae":
         measured |= job.evaluation.coded(ema)
     record = compose(job, stop, measured, job.evaluation.measure(kept(state.params))["val_loss"])

@@ -26,14 +26,14 @@ def dressed(objective):
     is that of the objective's path at the objective's time, its output the objective's kind."""
     path = objective.path
 
-    def model(xt, places, levels, *rest):
+    def model(xt, places, levels, *rest, layout=None):
         t = levels[:, 1]
         alpha, log_snr = path.alpha(t)[:, None, None], path.log_snr(t)[:, None, None]
         x0 = jnp.tanh(xt / alpha) * jax.nn.sigmoid(log_snr) + 0.1
         eps = (xt - alpha * x0) / path.sigma(t)[:, None, None]
         return target(path, objective.kind, x0, eps, t)
 
-    model.tokenise = tiny.fresh().tokenise
+    model.tokenise, model.layout = tiny.fresh().tokenise, tiny.fresh().layout
     return model
 
 
@@ -59,11 +59,11 @@ def test_x0_errors_are_those_of_the_denoiser():
 def test_a_path_that_ends_before_is_asked_at_its_end():
     seen = []
 
-    def model(xt, places, levels, *rest):
+    def model(xt, places, levels, *rest, layout=None):
         seen.append(levels[:, 1])
         return jnp.zeros_like(xt)
 
-    model.tokenise = tiny.fresh().tokenise
+    model.tokenise, model.layout = tiny.fresh().tokenise, tiny.fresh().layout
     late = comparison.matched_errors(OTHERS["v"], model, CLIPS, jnp.array([0.5, 0.9999, 1.0]), EPS)
     assert jnp.isfinite(late).all() and seen[0].tolist()[1:] == [1.0, 1.0]
     assert LinearVP().log_snr(seen[0][0]) == pytest.approx(0, abs=1e-4)

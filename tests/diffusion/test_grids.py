@@ -5,11 +5,10 @@ import pytest
 
 from sora_jax.diffusion import grids
 from sora_jax.diffusion.path import Flow, LinearVP
-from sora_jax.diffusion.snr import log_snr, time_of
 from sora_jax.types import ConfigError
 
 PATHS = (Flow(), LinearVP())
-INVERSE, SPACING = 2e-5, 2e-3  # of t; of a step, relative
+SPACING = 2e-3  # of a step, relative
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0, 0.5])
@@ -34,24 +33,10 @@ def test_nodes_are_where_the_paper_has_them(path):
     low, high, steps = max(grids.LOW, float(path.sigma(jnp.float32(1e-3)) / path.alpha(jnp.float32(1e-3)))), 80.0, 9
     share = np.arange(1, steps) / (steps - 1)
     want = (high ** (1 / 7) + share * (low ** (1 / 7) - high ** (1 / 7))) ** 7
-    np.testing.assert_allclose(np.exp(-log_snr(path, grids.karras(steps, path)[1:-1])), want, rtol=SPACING)
+    np.testing.assert_allclose(np.exp(-path.log_snr(grids.karras(steps, path)[1:-1])), want, rtol=SPACING)
     even = -np.log(high) + share * np.log(high / low)
-    got = log_snr(path, grids.uniform_log_snr(steps, path)[1:-1])
+    got = path.log_snr(grids.uniform_log_snr(steps, path)[1:-1])
     np.testing.assert_allclose(got, even, rtol=SPACING, atol=SPACING)
-
-
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
-def test_time_is_the_inverse_of_the_log_snr(path):
-    t = jnp.linspace(0.01, 0.99, 99)
-    np.testing.assert_allclose(time_of(path, log_snr(path, t)), t, atol=INVERSE)
-
-
-def test_what_a_path_never_has_is_an_end():
-    far = jnp.array([-50.0, jnp.inf, -jnp.inf])
-    for path in PATHS:
-        np.testing.assert_allclose(time_of(path, far), [1, 0, 1], atol=1e-6)
-        assert log_snr(path, jnp.float32(0.0)) == jnp.inf
-    assert log_snr(Flow(), jnp.float32(1.0)) == -jnp.inf
 
 
 def test_an_unknown_grid_is_refused():

@@ -42,9 +42,9 @@ def test_path_and_kind_are_the_preconditioning(sigma_data):
 class Recorder:
     """A network with an answer that depends on what it is given, and a memory of both."""
 
-    tokenise = staticmethod(tiny.fresh().tokenise)
+    tokenise, layout = staticmethod(tiny.fresh().tokenise), staticmethod(tiny.fresh().layout)
 
-    def __call__(self, tokens, places, levels, *rest):
+    def __call__(self, tokens, places, levels, *rest, layout):
         answer = jnp.sin(3 * tokens) + levels[:, 1, None, None]
         self.seen = tokens, levels[:, 1], answer
         return answer

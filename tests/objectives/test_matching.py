@@ -26,9 +26,9 @@ class Spy:
     def __init__(self, answer=0.0):
         self.answer, self.given = answer, None
 
-    tokenise = staticmethod(tiny.fresh().tokenise)
+    tokenise, layout = staticmethod(tiny.fresh().tokenise), staticmethod(tiny.fresh().layout)
 
-    def __call__(self, *inputs):
+    def __call__(self, *inputs, layout):
         self.given = inputs
         return self.answer + jnp.zeros_like(inputs[0])
 
@@ -62,10 +62,10 @@ def test_known_tokens_enter_clean_and_do_not_count(key, objective):
     assert (level[:, :per_frame] == 0).all() and (level[:, per_frame:] == 1).all()
     assert (levels[:, 0] == 0).all() and (levels[:, 1] > 0).all()
 
-    def wrong_where_known(tokens, places, *_):
+    def wrong_where_known(tokens, places, *_, layout):
         return jnp.where(places[:, :, :1] == 0, 1e3, 0.0) + jnp.zeros_like(tokens)
 
-    wrong_where_known.tokenise = Spy.tokenise
+    wrong_where_known.tokenise, wrong_where_known.layout = Spy.tokenise, Spy.layout
     assert jax.jit(lambda key: only_first.loss(wrong_where_known, clips, key)[0])(key) == pytest.approx(float(loss))
 
 
