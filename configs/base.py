@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     data.held_span = ()  # videos: the part of each file that is held out; empty: a twentieth of the files, by name
     data.cache = 2**28  # videos: bytes of decoded clips that are kept in memory
     data.images = ""  # latents of one-frame clips to train on beside the others, one folder per split; see train.images
+    data.native = ()  # folders of latents of other sizes, packed into rows with those of data.path: train.pack_tokens
     data.vae_hash = ""  # latents: the autoencoder they must come from; empty: any
     data.split = "train"
     data.frames, data.height, data.width, data.fps = 17, 64, 64, 8.0
@@ -125,6 +126,8 @@ def get_config() -> ConfigDict:
     config.train = train = ConfigDict()
     train.clips, train.batch = 32_000, 32
     train.images = 0  # one-frame clips beside each clip, from data.images
+    train.pack_tokens, train.pack_clips = 0, 8  # rows of so many tokens hold clips of any sizes, at most so many; 0: no
+    # rows. With rows, train.clips and train.batch count rows
     train.start = ""  # weights to begin from: a run folder or a weights file; empty: the seed's
     train.log, train.evaluate, train.save = 0.005, 0.1, 0.1  # every such fraction of the run
     train.branches = ()  # stop points, as fractions of the run, that get a cooldown branch of their own

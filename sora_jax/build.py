@@ -140,6 +140,17 @@ def velocity_clips(config: ConfigDict) -> int:
     return config.eval.get("velocity", 0)
 
 
+def row(config: ConfigDict) -> tuple[int, int]:
+    """Tokens of a packed row and the clips that it holds at most; (0, 0) where clips are not packed."""
+    tokens = config.train.get("pack_tokens", 0)
+    return (tokens, config.train.pack_clips) if tokens else (0, 0)
+
+
+def at(config: ConfigDict, path: str) -> ConfigDict:
+    """The config with another folder of data."""
+    return ConfigDict({**config, "data": {**config.data, "path": path}})
+
+
 def one_frame(config: ConfigDict) -> ConfigDict:
     """The config with the run's one-frame clips in the place of its clips."""
     data = {**config.data, "frames": 1, "path": config.data.get("images", "")}
@@ -193,12 +204,17 @@ def layout(config: ConfigDict) -> tuple[int, int, int]:
 
 
 def forward_flops(config: ConfigDict) -> dict[str, int]:
-    """Forward FLOPs of one training clip, and of the one-frame clips beside it, by group, exact and analytic."""
+    """Forward FLOPs of one training clip, and of the one-frame clips beside it, or of one packed row, by group, exact
+    and analytic."""
     if config.stage == "vae":
         module, seen = registry.load("models", config.vae.name), clip_shape(config)
         return module.flops(vae_config(config), *seen) | pretrained.flops(config, *seen) | critic_flops(config)
     dit, text = model_config(config)
     flops, images = registry.load("models", config.model.name).flops, images_per_clip(config)
+    tokens, most = row(config)
+    if tokens:  # of a row, which costs as much however full it is
+        made = flops(dit, text, tokens, most * text.states, levels=2 * most)
+        return {**made, "text": most * made["text"]}
     clip = flops(dit, text, tokens_per_clip(config), text.states, layout=layout(config))
     if not images:
         return clip

@@ -44,6 +44,7 @@ def validate(config: ConfigDict, here: bool = True) -> None:
                           " on latents, which python -m launch.encode makes, an autoencoder on clips")
     check_images(config)
     check_critic(config)
+    check_rows(config)
     if (clips := build.velocity_clips(config)) < 0 or clips and config.stage != "dit":
         raise ConfigError(f"eval.velocity={clips} for stage={config.stage!r}: give a number of clips for a transformer "
                           "to go on from, or 0")
@@ -88,6 +89,24 @@ def check_images(config: ConfigDict) -> None:
         raise ConfigError(f"train.images={images} is for stage='dit'; an autoencoder learns from windows of clips")
     if images:
         build.tokens_per_clip(build.one_frame(config))
+
+
+def check_rows(config: ConfigDict) -> None:
+    """ConfigError unless rows are of a transformer, hold the clips of data.path, and stand alone."""
+    (tokens, most), native = build.row(config), config.data.get("native", ())
+    if not tokens:
+        if native:
+            raise ConfigError(f"data.native={tuple(native)}: clips of several sizes are trained on in rows; give "
+                              "train.pack_tokens, the tokens of one")
+        return
+    if config.stage != "dit":
+        raise ConfigError(f"train.pack_tokens={tokens} is for stage='dit'; an autoencoder learns from windows")
+    if tokens < build.tokens_per_clip(config) or most < 1:
+        raise ConfigError(f"train.pack_tokens={tokens}, train.pack_clips={most}: a row must take a clip of data.path, "
+                          f"which has {build.tokens_per_clip(config)} tokens")
+    if build.images_per_clip(config):
+        raise ConfigError(f"train.images={config.train.images} with train.pack_tokens={tokens}: pictures are packed "
+                          "like other clips; give their folder in data.native, and train.images=0")
 
 
 def check_critic(config: ConfigDict) -> None:

@@ -26,9 +26,9 @@ def token_errors(predict: Callable, path: Path, kind: str, x0: Float[Array, "b n
     return jnp.mean(jnp.square(prediction - target(path, kind, x0, eps, t)), axis=-1)
 
 
-def drop_captions(key: jax.Array, mask: Bool[Array, "b l"], rate: float) -> Bool[Array, "b l"]:
+def drop_captions(key: jax.Array, mask: Bool[Array, "*b l"], rate: float) -> Bool[Array, "*b l"]:
     """The mask with whole captions emptied with probability `rate`: the unconditional half of guidance."""
-    return mask & ~jax.random.bernoulli(key, rate, (mask.shape[0], 1))
+    return mask & ~jax.random.bernoulli(key, rate, (*mask.shape[:-1], 1))
 
 
 def loss(objective, model, batch: Batch, key: jax.Array) -> tuple[Float[Array, ""], Scalars]:

@@ -5,10 +5,10 @@ An objective adds `path`, the Gaussian path it corrupts along, and `draw(key, co
 from dataclasses import dataclass
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from sora_jax.diffusion import matching, resolution
-from sora_jax.types import Batch, Scalars
+from sora_jax.diffusion import matching, packed, resolution
+from sora_jax.types import Batch, Packed, Scalars
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Regression:
         object.__setattr__(self, "kind", self.kind or type(self).kind)
         matching.check(self)
 
-    def times(self, key: jax.Array, count: int, tokens: int) -> Float[Array, "b"]:
-        """One training time per clip of `tokens` tokens."""
+    def times(self, key: jax.Array, count: int, tokens: int | Int[Array, "b"]) -> Float[Array, "b"]:
+        """One training time per clip of `tokens` tokens, each as many or each its own number."""
         return resolution.shift(self.path, self.draw(key, count), resolution.factor(tokens, self.shift_tokens))
 
-    def loss(self, model, batch: Batch, key: jax.Array) -> tuple[Float[Array, ""], Scalars]:
-        """The training loss and its scalars."""
-        return matching.loss(self, model, batch, key)
+    def loss(self, model, batch: Batch | Packed, key: jax.Array) -> tuple[Float[Array, ""], Scalars]:
+        """The training loss and its scalars, of clips of one size or of packed rows."""
+        return (packed.loss if isinstance(batch, Packed) else matching.loss)(self, model, batch, key)
 
     def errors(self, model, batch: Batch, t: Float[Array, "b"], eps: Float[Array, "b fl hl wl z"]) -> Float[Array, "b"]:
         """Per-clip error at given times and noise: see `matching.errors`."""
