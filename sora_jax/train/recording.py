@@ -133,7 +133,7 @@ def compose(job, stop, measured: dict, raw: float) -> dict:
         "model": config.model.size if config.stage == "dit" else config.vae.name,
         "width": config.model.width if config.stage == "dit" else max(config.vae.decoder),
         "depth": config.model.depth if config.stage == "dit" else len(config.vae.decoder),
-        "n_core": counts.get("n_core", total), "n_total": total, "params": counts, "tokens_per_clip": tokens,
+        "n_core": counts.get("n_core", total), "n_total": total, "params": counts, "tokens_per_clip": round(tokens),
         "clips": clips, "images": images, "tokens": round(clips * tokens) + image_tokens,
         "latent_elements": round(clips * tokens * np.prod(config.model.patch) * config.vae.channels) if packed
                            else clips * int(np.prod(build.latent_shape(config))),

@@ -42,6 +42,8 @@ BAD = {
     "evaluate-run": (["evaluate", "--run={tmp}/no"], "no such file or folder"),
     "evaluate-empty": (["evaluate", "--run={tmp}/empty"], "is not a run"),
     "evaluate-videos": (["evaluate", "--run={run}", "--videos={tmp}"], "scores an autoencoder"),
+    "pack-folder": (["pack", "--videos={tmp}/no"], "--videos={tmp}/no: no such folder"),
+    "pack-empty": (["pack", "--videos={tmp}/empty"], "no video files"),
     "encode-vae": (["encode", "--config=configs/vae.py", "--vae={tmp}/no", "--out={tmp}/latents"], "no autoencoder at"),
     "encode-size": (["encode", "--config=configs/vae.py", "--config.data.height=60", "--vae={tmp}/vae.safetensors",
                      "--out={tmp}/latents"], "data.height=60 is not a multiple of the VAE's 8; use"),
