@@ -1,0 +1,126 @@
+"""Editing scored on uniform motion, where the truth is known: what is given is kept, and what is drawn moves right.
+
+Enters: an open pipeline. Leaves, per task of `tasks`: the velocity error (Kang et al. 2024, arXiv 2411.02385) of the
+frames that were not given whole, that of standing still and of the autoencoder, PSNR, and whether latents were kept.
+"""
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from einops import repeat
+from jaxtyping import Bool, UInt8
+
+from sora_jax import judge, tasks, video
+from sora_jax.evals import physics, reconstruction
+from sora_jax.pipeline import Pipeline, decode, encode
+from sora_jax.types import Truth
+
+SIDE = 0.5  # of the box, in frame heights
+SHOWN = 2  # clips of each task on a sheet
+
+
+class Held(NamedTuple):
+    """Held-out clips, what the autoencoder makes of them, and what they show."""
+
+    videos: UInt8[np.ndarray, "b f h w c"]
+    back: UInt8[np.ndarray, "b f h w c"]
+    captions: list[str]
+    truths: list[Truth]
+
+
+def evaluate(pipe: Pipeline, names: Sequence[str], clips: int, **options: Any) -> tuple[dict[str, dict], np.ndarray]:
+    """The figures of each task, and a sheet: given, drawn and true rows of a few clips. Raises InputError for a task
+    that there is not."""
+    held, found, shown, labels = draw(pipe, clips), {}, [], []
+    for name in names:
+        known = masks(pipe, name, held)
+        found[name], drawn = one(pipe, held, known, **options)
+        part = slice(SHOWN)
+        given = tasks.framed(tasks.hidden(held.videos[part], known[part]), known[part])
+        shown += tasks.rows(given, tasks.framed(drawn[part], known[part]), held.videos[part])
+        labels += [f"{name}, {kind}: {text}" for text in held.captions[part] for kind in ("given", "drawn", "truth")]
+    return found, sheet(shown, labels)
+
+
+def draw(pipe: Pipeline, clips: int) -> Held:
+    """The clips that every task is asked of."""
+    videos, captions, truths = judge.moving(pipe, clips, "val")
+    back = np.concatenate([decode(pipe.vae, encode(pipe.vae, videos[i:i + 16])) for i in range(0, clips, 16)])
+    return Held(videos, back, captions, truths)
+
+
+def masks(pipe: Pipeline, task: str, held: Held) -> Bool[np.ndarray, "b f h w"]:
+    """The pixels that a task gives of each clip: of inpainting all but a box that moves with the object."""
+    size = held.videos.shape[1:4]
+    boxes = [around(truth, size[1]) if task == "inpaint" else None for truth in held.truths]
+    return np.stack([tasks.given(task, size, pipe.vae.config.ratio, judge.GIVEN, box) for box in boxes])
+
+
+def around(truth: Truth, height: int) -> tasks.Box:
+    """A box with the first object at its centre in the first and in the last frame."""
+    start, end = (height * truth["position"][frame, 0] for frame in (0, -1))
+    side = SIDE * height
+    return tasks.Box(start[1] - side / 2, start[0] - side / 2, side, side, end[1] - start[1], end[0] - start[0])
+
+
+def one(pipe: Pipeline, held: Held, known: Bool[np.ndarray, "b f h w"], **options: Any) -> tuple[dict, np.ndarray]:
+    """The figures of one task, and what was drawn. "told" is drawn beside latents of the whole clips, where what is
+    given has seen what is not; it is left out where these are the same latents."""
+    size, given = held.videos.shape[1:4], tasks.hidden(held.videos, known)
+    cells = tasks.cells(known, pipe.vae.config.ratio)
+    found, drawn = {"given": float(cells.mean())}, {}
+    asked = {"drawn": given if cells.any() else None}
+    if not np.array_equal(*(np.asarray(encode(pipe.vae, clips))[cells] for clips in (held.videos, given))):
+        asked["told"] = held.videos
+    for name, clips in asked.items():
+        task = {} if clips is None else {"known": cells, "clips": clips}
+        z = pipe.latents(held.captions, size=size, **task, **options)
+        drawn[name] = decode(pipe.vae, z)
+        if clips is not None:
+            found[f"{name}_latent_difference"], kept = difference(pipe, z, cells, clips)
+    from_, to = scored(known)
+    found["scored_frames"] = [from_, to]
+    films = {"parser_floor": held.videos, "vae_floor": held.back, "still": given, **drawn}
+    truths = [judge.later(truth, from_, to) for truth in held.truths]
+    fps = pipe.config.data.fps
+    found["velocity"] = {name: finite(physics.velocity(film[:, from_:to], truths, fps)) for name, film in films.items()}
+    inside = kept if cells.any() else np.zeros_like(known)
+    for part, where in (("known", inside), ("unknown", ~inside)):
+        found[f"psnr_{part}"] = {name: psnr(film, held.videos, where) for name, film in films.items()
+                                 if name != "parser_floor"} if where.any() else None
+    return found, drawn["drawn"]
+
+
+def finite(figures: dict[str, float]) -> dict[str, float | None]:
+    """The same with None for what is not a number: no object was found."""
+    return {name: value if np.isfinite(value) else None for name, value in figures.items()}
+
+
+def difference(pipe: Pipeline, z, cells: Bool[np.ndarray, "b fl hl wl"],
+               clips: UInt8[np.ndarray, "b f h w c"]) -> tuple[float, Bool[np.ndarray, "b f h w"]]:
+    """The largest difference of a known latent to what was given, and the pixels of known tokens."""
+    hold = pipe.held(cells, clips, len(clips), clips.shape[1:4], z.shape[1:])
+    apart = np.abs(np.asarray(pipe.model.tokenise(z - hold["x_known"])[0])).max(-1)
+    tokens = repeat(np.asarray(hold["known"], np.float32), "b n -> b n p", p=pipe.model.config.elements)
+    kept = np.asarray(pipe.model.untokenise(tokens, z.shape[1:4]))[..., 0] > 0.5
+    time, high, wide = pipe.vae.config.ratio
+    wide_open = repeat(kept, "b f h w -> b f (h y) (w x)", y=high, x=wide)
+    pixels = np.concatenate([wide_open[:, :1], np.repeat(wide_open[:, 1:], time, axis=1)], axis=1)
+    return float(apart[np.asarray(hold["known"])].max()), pixels
+
+
+def scored(known: Bool[np.ndarray, "b f h w"]) -> tuple[int, int]:
+    """First and past-last frame of those that are not given whole, with a given one at each side for the motion."""
+    frames = np.flatnonzero(~known.all((0, 2, 3)))
+    return max(0, int(frames[0]) - 1), min(known.shape[1], int(frames[-1]) + 2)
+
+
+def psnr(film: UInt8[np.ndarray, "b f h w c"], truth: UInt8[np.ndarray, "b f h w c"],
+         where: Bool[np.ndarray, "b f h w"]) -> float:
+    """Decibels of the mean squared error over these pixels."""
+    return reconstruction.psnr(float(((film.astype(np.float32) - truth) ** 2)[where].mean()))
+
+
+def sheet(clips: Sequence[np.ndarray], labels: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:
+    """One picture of these clips, as large as they are."""
+    return video.contact_sheet(clips, labels=labels, columns=9, scale=1)
