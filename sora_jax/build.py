@@ -107,7 +107,8 @@ def sampling(config: ConfigDict) -> dict[str, Any]:
     """How the sampler walks and is guided, as `generate` takes it (older configs had less to choose)."""
     rule = config.sampler
     return {"steps": rule.steps, "guidance": rule.guidance, "shift": rule.shift, "grid": rule.get("grid", "shifted"),
-            "eta": rule.get("eta", 0.0), "rule": section(config, "sampler", Guidance)}
+            "eta": rule.get("eta", 0.0), "known_noise": rule.get("known_noise", 0.0), "lag": rule.get("lag", 0),
+            "rule": section(config, "sampler", Guidance)}
 
 
 def ema(config: ConfigDict):

@@ -19,7 +19,7 @@ from sora_jax.types import ConfigError, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 CHOICES = ("name", "steps", "guidance", "shift", "grid", "eta", "guidance_known", "rescale", "interval", "zero_star",
-           "zero_steps")  # of config.sampler
+           "zero_steps", "known_noise", "lag")  # of config.sampler
 
 
 def autoencoder(path: str | Path, near: Path | None = None, want: str | None = None) -> tuple[nnx.Module, dict]:

@@ -3,6 +3,7 @@
 Enters: an open pipeline. Leaves, per task of `tasks`: the velocity error (Kang et al. 2024, arXiv 2411.02385) of the
 frames that were not given whole, that of standing still and of the autoencoder, PSNR, and whether latents were kept.
 """
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +33,8 @@ def evaluate(pipe: Pipeline, names: Sequence[str], clips: int, **options: Any) -
     """The figures of each task, and a sheet: given, drawn and true rows of a few clips. Raises InputError for a task
     that there is not."""
     held, found, shown, labels = draw(pipe, clips), {}, [], []
-    for name in names:
+    for turn, name in enumerate(names, 1):
+        print(f"{turn}/{len(names)} {name}", file=sys.stderr, flush=True)
         known = masks(pipe, name, held)
         found[name], drawn = one(pipe, held, known, **options)
         part = slice(SHOWN)

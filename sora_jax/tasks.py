@@ -16,6 +16,8 @@ TASKS = {
     "extend": "the beginning", "extend_back": "the end", "join": "the beginning and the end",
     "inpaint": "everything outside of a box",
 }
+ENDS = {"text": (0, 0), "image": (1, 0), "ends": (1, 1), "extend": (-1, 0), "extend_back": (0, -1), "join": (-1, -1)}
+"""Latent frames that are given at the beginning and at the end; -1: as many as is asked for."""
 GREY = 128  # what stands where nothing at all is given
 Size = tuple[int, int, int]
 Ratio = tuple[int, int, int]
@@ -43,9 +45,7 @@ def given(task: str, size: Size, ratio: Ratio, latents: int = 2, box: Box | None
     if box is not None:
         return ~hole(size, box)
     frames = 1 + (size[0] - 1) // ratio[0]
-    ends = {"text": (0, 0), "image": (1, 0), "ends": (1, 1), "extend": (latents, 0), "extend_back": (0, latents),
-            "join": (latents, latents)}
-    first, last = ends[task]
+    first, last = (latents if part < 0 else part for part in ENDS[task])
     if latents < 1 or first + last >= frames:
         raise InputError(f"--task={task} is given {first + last} latent frames of a clip of {frames}, "
                          f"{size[0]} frames of film; ask for fewer with --given, or for a longer clip with --frames")

@@ -76,7 +76,8 @@ def check_numbers(config: ConfigDict) -> None:
 def check_sampler(config: ConfigDict) -> None:
     """ConfigError unless there is such a sampler and it can walk such a grid with such guidance."""
     how = build.sampling(config)
-    generate.check(build.sampler(config), how["steps"], how["grid"], how["eta"], how["rule"])
+    generate.check(build.sampler(config), how["steps"], how["grid"], how["eta"], how["rule"],
+                   how["known_noise"], how["lag"])
 
 
 def check_images(config: ConfigDict) -> None:
