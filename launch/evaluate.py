@@ -55,13 +55,11 @@ def autoencoder(run, out: Path) -> dict:
 
 def edits(pipe, out: Path, **options) -> dict:
     """Editing tasks on held-out clips of uniform motion."""
-    from sora_jax import referee, tasks, video
+    from sora_jax import disk, referee, tasks, video
     from sora_jax.types import InputError
 
     if other := [name for name in EDITS.value if name not in tasks.TASKS]:
         raise InputError(f"--edits={other[0]}: there are {', '.join(tasks.TASKS)}")
-    found, sheet = referee.evaluate(pipe, EDITS.value, CLIPS.value, **options)
-    video.write_image(out / "edits.png", sheet)
     recipe = {**options,
               "clips": f"{CLIPS.value} held-out clips of uniform motion; velocity error in heights/s over the scored "
                        "frames [from, to), PSNR over the pixels of known tokens and over the others",
@@ -69,6 +67,12 @@ def edits(pipe, out: Path, **options) -> dict:
                        "the mean colour of what is given of the frame", "told": "latents of whole clips",
               "still": "the hidden clip itself",
               "inpaint": f"a box of {referee.SIDE} heights that moves with the object"}
+
+    def keep(found):
+        disk.write(out / "evaluation.json", json.dumps({"edits": found, "recipe": recipe}, indent=1).encode())
+
+    found, sheet = referee.evaluate(pipe, EDITS.value, CLIPS.value, keep, **options)
+    video.write_image(out / "edits.png", sheet)
     return {"edits": found, "recipe": recipe}
 
 

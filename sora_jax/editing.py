@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from einops import rearrange
-from jaxtyping import Bool, UInt8
+from einops import repeat
+from jaxtyping import Array, Bool, Float, UInt8
 
 from sora_jax import tasks, video
-from sora_jax.pipeline import Pipeline, decode
+from sora_jax.pipeline import Pipeline, decode, encode
 from sora_jax.types import InputError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 COLUMNS, ENLARGED = 9, 128  # frames on a sheet, and the least pixels of their larger side
-Film = UInt8[np.ndarray, "f h w 3"]
+Film = UInt8[np.ndarray, "_f h w 3"]
 
 
 class Given(NamedTuple):
@@ -76,24 +76,25 @@ def edit(pipe: Pipeline, prompt: str, given: Given, **options: Any) -> Edit:
     size, known = given.clip.shape[:3], given.known[None]
     shown, cells, task = tasks.hidden(given.clip[None], known), tasks.cells(known, pipe.vae.config.ratio), {}
     if cells.any():
-        task = {"known": cells, "clips": shown}
+        task = {"known": cells, "x_known": encode(pipe.vae, shown)}
     z = pipe.latents([prompt], size=size, **task, **options)
     drawn = decode(pipe.vae, z)
     films, labels = [tasks.framed(*grown(each, known))[0] for each in (shown, drawn)], ["given", "drawn"]
     if given.whole:
         films, labels = [*films, grown(given.clip[None], known)[0][0]], [*labels, "truth"]
     sheet = video.contact_sheet(films, labels=labels, columns=COLUMNS, scale=1)
-    return Edit(drawn[0], apart(pipe, z, cells, shown) if task else None, sheet)
+    return Edit(drawn[0], apart(pipe, z, **task) if task else None, sheet)
 
 
-def apart(pipe: Pipeline, z, cells: Bool[np.ndarray, "b fl hl wl"], clips: UInt8[np.ndarray, "b f h w 3"]) -> float:
+def apart(pipe: Pipeline, z: Float[Array, "b fl hl wl z"], known: Bool[np.ndarray, "b fl hl wl"],
+          x_known: Float[Array, "b fl hl wl z"]) -> float:
     """The largest difference of a latent of a known token to what was given."""
-    hold = pipe.held(cells, clips, len(clips), clips.shape[1:4], z.shape[1:])
-    return float(np.abs(np.asarray(pipe.model.tokenise(z - hold["x_known"])[0]))[np.asarray(hold["known"])].max())
+    tokens = np.abs(np.asarray(pipe.model.tokenise(z - x_known)[0]))
+    return float(tokens[np.asarray(pipe.known_tokens(known, z.shape))].max())
 
 
 def grown(clips: UInt8[np.ndarray, "b f h w 3"], known: Bool[np.ndarray, "b f h w"]
           ) -> tuple[UInt8[np.ndarray, "b f h2 w2 3"], Bool[np.ndarray, "b f h2 w2"]]:
     """Small clips enlarged, so that a line around what is given covers little of it."""
     scale = max(1, ENLARGED // max(known.shape[2:]))
-    return video.enlarge(clips, scale), rearrange(video.enlarge(known[..., None], scale), "b f h w 1 -> b f h w")
+    return video.enlarge(clips, scale), repeat(known, "b f h w -> b f (h y) (w x)", y=scale, x=scale)

@@ -119,6 +119,7 @@ class Pipeline(NamedTuple):
         sampler: str | None = None,
         known: Bool[np.ndarray, "*cells"] | None = None,
         clips: Shaped[np.ndarray, "b f h w c"] | None = None,
+        x_known: Float[Array, "b fl hl wl z"] | None = None,
         batch: int = 16,
         changes: Mapping[str, Any] | None = None,
         guide: "Pipeline | None" = None,
@@ -126,20 +127,24 @@ class Pipeline(NamedTuple):
         """The latents of one clip per prompt, a pure function of (weights, prompts, seed, options).
 
         `size` is (frames, height, width). `known` marks the latent frames `fl`, the cells `fl hl wl`, or the cells of
-        each clip `b fl hl wl`, that are taken from `clips` (same size): the first frame alone is image-to-video, the
-        last alone extends backwards, all cells but a box are inpainting. `changes` replaces further fields of
-        config.sampler. `guide` is a weaker model that guides in place of the prediction without caption. Raises
-        ConfigError, InputError.
+        each clip `b fl hl wl`, that are taken from `clips` (same size) or from their latents `x_known`: the first frame
+        alone is image-to-video, the last alone extends backwards, all cells but a box are inpainting. `changes`
+        replaces further fields of config.sampler. `guide` is a weaker model that guides in place of the prediction
+        without caption. Raises ConfigError, InputError.
         """
         asked = {"name": sampler, "steps": steps, "guidance": guidance}
         config = self.changed(dict(changes or {}) | {name: part for name, part in asked.items() if part is not None})
         weaker, data = None if guide is None else self.guiding(guide), config.data
         size = tuple(size or (data.frames, data.height, data.width))
         shape = self.latent_shape(*size)
-        if (known is None) != (clips is None):
-            raise InputError("known frames and the clips they come from go together")
+        if (clips is not None) + (x_known is not None) != (known is not None):
+            raise InputError("known frames and the clips they come from (or their latents) go together")
         text, mask = (jnp.asarray(part) for part in tokens(config, prompts))
-        hold = {} if clips is None else self.held(known, clips, len(prompts), size, shape)
+        if clips is not None and clips.shape[:4] != (len(prompts), *size):
+            raise InputError(f"the given clips are of shape {clips.shape}; {len(prompts)} prompts of this size take "
+                             f"{(len(prompts), *size)} and colours")
+        given = x_known if clips is None else encode(self.vae, clips)
+        hold = {} if known is None else {"known": self.known_tokens(known, (len(prompts), *shape)), "x_known": given}
         drawn = []
         for start in range(0, len(prompts), batch):
             part = slice(start, start + batch)
@@ -152,25 +157,22 @@ class Pipeline(NamedTuple):
             )
         return jnp.concatenate(drawn)
 
-    def held(self, known: Bool[np.ndarray, "*cells"], clips: Shaped[np.ndarray, "b f h w c"], count: int,
-             size: tuple[int, int, int], shape: tuple[int, int, int, int]) -> dict[str, Array]:
-        """`known` per token and `x_known` as `generate` takes them. A token is known if all of its cells are. Raises
-        InputError for a mask or clips of another size, and for a mask that leaves no token known."""
+    def known_tokens(self, known: Bool[np.ndarray, "*cells"], shape: tuple[int, int, int, int, int]
+                     ) -> Bool[Array, "b n"]:
+        """The tokens that are known in latents of `shape` = (b, fl, hl, wl, z): those whose cells all are. Raises
+        InputError for a mask of another size, and for one that fills no token."""
         known = np.asarray(known)
-        fits = ((shape[0],), shape[:3], (count, *shape[:3]))
+        fits = (shape[1:2], shape[1:4], shape[:4])
         if known.shape not in fits:
-            raise InputError(f"known is of shape {known.shape}; latents of {size} have the frames {fits[0]}, the cells "
+            raise InputError(f"known is of shape {known.shape}; these latents have the frames {fits[0]}, the cells "
                              f"{fits[1]}, or those of each clip, {fits[2]}")
-        if clips.shape[:4] != (count, *size):
-            raise InputError(f"the given clips are of shape {clips.shape}; {count} prompts of this size take "
-                             f"{(count, *size)} and colours")
         cells = known[:, None, None] if known.ndim == 1 else known
-        every = jnp.asarray(np.broadcast_to(cells[..., None], (count, *shape)), jnp.float32)
+        every = jnp.asarray(np.broadcast_to(cells[..., None], shape), jnp.float32)
         whole = self.model.tokenise(every)[0].min(axis=-1) > 0.5
         if known.any() and not whole.any():
             raise InputError(f"the known cells fill no token whole: model.patch={tuple(self.config.model.patch)} "
                              "cells; give more of the clip")
-        return {"known": whole, "x_known": encode(self.vae, clips)}
+        return whole
 
 
 def tokens(config: ConfigDict, captions: Sequence[str]):

@@ -4,12 +4,13 @@ Enters: an open pipeline. Leaves, per task of `tasks`: the velocity error (Kang 
 frames that were not given whole, that of standing still and of the autoencoder, PSNR, and whether latents were kept.
 """
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from einops import repeat
-from jaxtyping import Bool, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from sora_jax import judge, tasks, video
 from sora_jax.evals import physics, reconstruction
@@ -21,17 +22,19 @@ SHOWN = 2  # clips of each task on a sheet
 
 
 class Held(NamedTuple):
-    """Held-out clips, what the autoencoder makes of them, and what they show."""
+    """Held-out clips, their latents, what the autoencoder makes of them, and what they show."""
 
     videos: UInt8[np.ndarray, "b f h w c"]
+    latents: Float[Array, "b fl hl wl z"]
     back: UInt8[np.ndarray, "b f h w c"]
     captions: list[str]
     truths: list[Truth]
 
 
-def evaluate(pipe: Pipeline, names: Sequence[str], clips: int, **options: Any) -> tuple[dict[str, dict], np.ndarray]:
-    """The figures of each task, and a sheet: given, drawn and true rows of a few clips. Raises InputError for a task
-    that there is not."""
+def evaluate(pipe: Pipeline, names: Sequence[str], clips: int, each: Callable[[dict], None] = lambda found: None,
+             **options: Any) -> tuple[dict[str, dict], np.ndarray]:
+    """The figures of each task, and a sheet: given, drawn and true rows of a few clips. `each` is shown what is found
+    after every task. Raises InputError for a task that there is not."""
     held, found, shown, labels = draw(pipe, clips), {}, [], []
     for turn, name in enumerate(names, 1):
         print(f"{turn}/{len(names)} {name}", file=sys.stderr, flush=True)
@@ -40,6 +43,7 @@ def evaluate(pipe: Pipeline, names: Sequence[str], clips: int, **options: Any) -
         part = slice(SHOWN)
         given = tasks.framed(tasks.hidden(held.videos[part], known[part]), known[part])
         shown += tasks.rows(given, tasks.framed(drawn[part], known[part]), held.videos[part])
+        each(found)
         labels += [f"{name}, {kind}: {text}" for text in held.captions[part] for kind in ("given", "drawn", "truth")]
     return found, sheet(shown, labels)
 
@@ -47,8 +51,8 @@ def evaluate(pipe: Pipeline, names: Sequence[str], clips: int, **options: Any) -
 def draw(pipe: Pipeline, clips: int) -> Held:
     """The clips that every task is asked of."""
     videos, captions, truths = judge.moving(pipe, clips, "val")
-    back = np.concatenate([decode(pipe.vae, encode(pipe.vae, videos[i:i + 16])) for i in range(0, clips, 16)])
-    return Held(videos, back, captions, truths)
+    latents = encoded(pipe, videos)
+    return Held(videos, latents, decode(pipe.vae, latents), captions, truths)
 
 
 def masks(pipe: Pipeline, task: str, held: Held) -> Bool[np.ndarray, "b f h w"]:
@@ -69,46 +73,50 @@ def one(pipe: Pipeline, held: Held, known: Bool[np.ndarray, "b f h w"], **option
     """The figures of one task, and what was drawn. "told" is drawn beside latents of the whole clips, where what is
     given has seen what is not; it is left out where these are the same latents."""
     size, given = held.videos.shape[1:4], tasks.hidden(held.videos, known)
-    cells = tasks.cells(known, pipe.vae.config.ratio)
-    found, drawn = {"given": float(cells.mean())}, {}
-    asked = {"drawn": given if cells.any() else None}
-    if not np.array_equal(*(np.asarray(encode(pipe.vae, clips))[cells] for clips in (held.videos, given))):
-        asked["told"] = held.videos
-    for name, clips in asked.items():
-        task = {} if clips is None else {"known": cells, "clips": clips}
+    cells, inside = tasks.cells(known, pipe.vae.config.ratio), np.zeros_like(known)
+    found, drawn, asked = {"given": float(cells.mean())}, {}, {"drawn": None}
+    if cells.any():
+        asked["drawn"] = encoded(pipe, given)
+        if not np.array_equal(np.asarray(held.latents)[cells], np.asarray(asked["drawn"])[cells]):
+            asked["told"] = held.latents
+        kept = pipe.known_tokens(cells, held.latents.shape)
+        inside = pixels(pipe, kept, held.latents.shape)
+    for name, x_known in asked.items():
+        task = {} if x_known is None else {"known": cells, "x_known": x_known}
         z = pipe.latents(held.captions, size=size, **task, **options)
         drawn[name] = decode(pipe.vae, z)
-        if clips is not None:
-            found[f"{name}_latent_difference"], kept = difference(pipe, z, cells, clips)
+        if x_known is not None:
+            apart = np.abs(np.asarray(pipe.model.tokenise(z - x_known)[0]))
+            found[f"{name}_latent_difference"] = float(apart[np.asarray(kept)].max())
     from_, to = scored(known)
     found["scored_frames"] = [from_, to]
     films = {"parser_floor": held.videos, "vae_floor": held.back, "still": given, **drawn}
-    truths = [judge.later(truth, from_, to) for truth in held.truths]
-    fps = pipe.config.data.fps
+    truths, fps = [judge.later(truth, from_, to) for truth in held.truths], pipe.config.data.fps
     found["velocity"] = {name: finite(physics.velocity(film[:, from_:to], truths, fps)) for name, film in films.items()}
-    inside = kept if cells.any() else np.zeros_like(known)
     for part, where in (("known", inside), ("unknown", ~inside)):
         found[f"psnr_{part}"] = {name: psnr(film, held.videos, where) for name, film in films.items()
                                  if name != "parser_floor"} if where.any() else None
     return found, drawn["drawn"]
 
 
+def encoded(pipe: Pipeline, clips: UInt8[np.ndarray, "b f h w c"]) -> Float[Array, "b fl hl wl z"]:
+    """Latents, a few clips at a time."""
+    return jnp.concatenate([encode(pipe.vae, clips[i:i + 16]) for i in range(0, len(clips), 16)])
+
+
+def pixels(pipe: Pipeline, kept: Bool[Array, "b n"], shape: tuple[int, int, int, int, int]
+           ) -> Bool[np.ndarray, "b f h w"]:
+    """The pixels of these tokens of latents of `shape`."""
+    tokens = repeat(kept.astype(jnp.float32), "b n -> b n p", p=pipe.model.config.elements)
+    cells = np.asarray(pipe.model.untokenise(tokens, shape[1:4]))[..., 0] > 0.5
+    time, high, wide = pipe.vae.config.ratio
+    large = repeat(cells, "b f h w -> b f (h y) (w x)", y=high, x=wide)
+    return np.concatenate([large[:, :1], np.repeat(large[:, 1:], time, axis=1)], axis=1)
+
+
 def finite(figures: dict[str, float]) -> dict[str, float | None]:
     """The same with None for what is not a number: no object was found."""
     return {name: value if np.isfinite(value) else None for name, value in figures.items()}
-
-
-def difference(pipe: Pipeline, z, cells: Bool[np.ndarray, "b fl hl wl"],
-               clips: UInt8[np.ndarray, "b f h w c"]) -> tuple[float, Bool[np.ndarray, "b f h w"]]:
-    """The largest difference of a known latent to what was given, and the pixels of known tokens."""
-    hold = pipe.held(cells, clips, len(clips), clips.shape[1:4], z.shape[1:])
-    apart = np.abs(np.asarray(pipe.model.tokenise(z - hold["x_known"])[0])).max(-1)
-    tokens = repeat(np.asarray(hold["known"], np.float32), "b n -> b n p", p=pipe.model.config.elements)
-    kept = np.asarray(pipe.model.untokenise(tokens, z.shape[1:4]))[..., 0] > 0.5
-    time, high, wide = pipe.vae.config.ratio
-    wide_open = repeat(kept, "b f h w -> b f (h y) (w x)", y=high, x=wide)
-    pixels = np.concatenate([wide_open[:, :1], np.repeat(wide_open[:, 1:], time, axis=1)], axis=1)
-    return float(apart[np.asarray(hold["known"])].max()), pixels
 
 
 def scored(known: Bool[np.ndarray, "b f h w"]) -> tuple[int, int]:

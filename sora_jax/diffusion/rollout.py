@@ -28,6 +28,6 @@ def sample(denoise: Callable, xt: Float[Array, "b n p"], times: Float[Array, "j 
         x0, eps = denoise(x, t)
         mine = s[frame][None]
         moved = over(path.alpha(mine), x) * x0 + over(path.sigma(mine), x) * eps
-        return hold(jnp.where(over((t == s)[frame][None], x), x, moved)), None
+        return hold(jnp.where((t == s)[frame][None, :, None], x, moved)), None
 
     return jax.lax.scan(step, xt, (times[:-1], times[1:]))[0]
