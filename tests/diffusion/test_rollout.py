@@ -1,4 +1,6 @@
 """Frames one behind the other: the pyramid, the plain sampler at lag 0, and causes before effects."""
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import tiny
 from sora_jax.diffusion import grids, rollout
 from sora_jax.diffusion.path import Flow, LinearVP
 from sora_jax.generate import denoiser, generate
-from sora_jax.objectives import ddpm, flow
+from sora_jax.objectives import flow
 from sora_jax.samplers import ddim, euler
 from sora_jax.types import ConfigError
 
@@ -26,10 +28,10 @@ def test_a_pyramid_lags_frame_by_frame():
     assert ((alone[:, 1] == 1) | (alone[:, 0] == 0)).all(), "a lag of all steps is one frame after the other"
 
 
-@pytest.mark.parametrize("objective", [flow.Objective(), ddpm.Objective()], ids=["flow", "ddpm"])
-def test_all_frames_at_one_level_are_the_ordinary_sampler(key, objective):
-    """Bit for bit in the walk with any denoiser, and in the model up to how it is told its levels."""
-    model, path = tiny.model(scale=0.1), objective.path
+def test_all_frames_at_one_level_are_the_ordinary_sampler(key):
+    """The same walk, guided, with a level for each frame in the place of one for all."""
+    model, objective = tiny.model(scale=0.1), flow.Objective()
+    path = objective.path
     noise, places = model.tokenise(jax.random.normal(key, CLIPS.x.shape))
     known, times = places[:, :, 0] == 0, grids.shifted(3)
 
@@ -67,11 +69,27 @@ def draw(sampler=ddim, **options):
 def test_known_tokens_are_kept_to_the_bit_and_noise_on_them_is_felt():
     known = tiny.model().tokenise(CLIPS.x)[1][:, :, 0] == 0
     given = {"known": known, "x_known": CLIPS.x}
-    plain, *others = (draw(**given, **how) for how in ({}, {"lag": 1}, {"known_noise": 0.2},
-                                                       {"lag": 2, "known_noise": 0.2}))
-    for other in others:
+    plain, lagging, noised = (draw(**given, **how) for how in ({}, {"lag": 1}, {"lag": 1, "known_noise": 0.2}))
+    for one, other in ((plain, lagging), (lagging, noised)):
         np.testing.assert_array_equal(other[:, 0], CLIPS.x[:, 0])
-        assert np.abs(other - plain)[:, 1:].max() > 1e-4
+        assert np.abs(one - other)[:, 1:].max() > 1e-4
+
+
+@pytest.mark.parametrize("frame, t, own", [(None, jnp.float32(0.6), [0.6]), (FRAME, jnp.array([0.1, 0.4, 0.9]),
+                                                                           [0.1, 0.4, 0.9])])
+def test_every_token_is_told_its_level(frame, t, own):
+    """Known tokens the time of their noise, the others that of the clip or of their frame, in both halves."""
+    tokens, places = tiny.model().tokenise(CLIPS.x)
+    known, seen = places[:, :, 1] == 0, []
+    spy = mock.Mock(side_effect=lambda x, places, levels, level, *_, **__: seen.append((levels, level)) or x)
+    denoise = denoiser(spy, flow.Objective(), CLIPS.text, CLIPS.mask, places, known, 2.0, known_noise=0.2, frame=frame)
+    x0, _ = denoise(tokens, t)
+    (levels, level), = seen
+    told = np.take_along_axis(np.asarray(levels), np.asarray(level), 1)
+    each = jnp.broadcast_to(jnp.array(own)[FRAME if frame is not None else 0 * FRAME], known.shape)
+    want = jnp.where(known, 0.2, each)
+    np.testing.assert_allclose(told, np.tile(want, (2, 1)), rtol=1e-6)
+    np.testing.assert_allclose(x0, tokens - each[:, :, None] * tokens, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("options, words", [
