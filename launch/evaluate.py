@@ -71,6 +71,7 @@ def edits(pipe, out: Path, **options) -> dict:
     def keep(found):
         disk.write(out / "evaluation.json", json.dumps({"edits": found, "recipe": recipe}, indent=1).encode())
 
+    out.mkdir(parents=True, exist_ok=True)
     found, sheet = referee.evaluate(pipe, EDITS.value, CLIPS.value, keep, **options)
     video.write_image(out / "edits.png", sheet)
     return {"edits": found, "recipe": recipe}
