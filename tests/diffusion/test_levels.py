@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from sora_jax import build
+from sora_jax import build, validation
 from sora_jax.diffusion import levels, masks
 from sora_jax.diffusion.path import corrupt, target
 from sora_jax.objectives import ddpm, flow
@@ -22,9 +22,9 @@ PER_FRAME = 4
 class Spy:
     """The tiny model, which remembers what it was given."""
 
-    tokenise = staticmethod(tiny.fresh().tokenise)
+    tokenise, layout = staticmethod(tiny.fresh().tokenise), staticmethod(tiny.fresh().layout)
 
-    def __call__(self, *inputs):
+    def __call__(self, *inputs, layout):
         self.given = inputs
         return tiny.run(tiny.model(scale=0.1), *inputs)
 
@@ -77,6 +77,24 @@ def test_what_makes_no_sense_is_refused(wrong, words):
     with pytest.raises(ConfigError) as error:
         flow.Objective(**wrong)
     assert words in str(error.value)
+
+
+def test_levels_of_frames_are_paid_for_and_not_packed():
+    """A level more for each latent frame but one, in every layer's modulation and once before; rows of clips of several
+    sizes have neither."""
+    from configs import dit
+
+    config = dit.get_config("w32d2")
+    plain = build.forward_flops(config)
+    config.objective.levels = "frame"
+    width, frames, forced = 32, build.latent_shape(config)[0], build.forward_flops(config)
+    more = {name: forced[name] - plain[name] for name in plain if forced[name] != plain[name]}
+    each = {"modulation": (6 * 2 + 2) * 2 * width**2, "embed": 2 * (256 + width) * width}
+    assert more == {name: (frames - 1) * value for name, value in each.items()}
+    validation.check_rows(config)
+    config.train.pack_tokens = 1000
+    with pytest.raises(ConfigError, match="packed clips have two levels"):
+        validation.check_rows(config)
 
 
 def test_configs_from_before_have_two_levels_and_clean_known_tokens():
