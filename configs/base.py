@@ -102,6 +102,7 @@ def get_config() -> ConfigDict:
     config.sampler = sampler = ConfigDict()
     sampler.name = "heun"
     sampler.steps, sampler.guidance, sampler.shift = 25, 3.0, 1.0
+    sampler.interpolate = False  # clips larger than those trained on: positions squeezed into theirs
     sampler.grid = "shifted"  # times, shifted by `shift`; or "karras" or "log-snr", which it does not move
     sampler.eta = 0.0  # ddim: share of the predicted noise that is drawn anew, 1: ancestral sampling
     sampler.guidance_known = 1.0  # scale of the known tokens; 1: always shown, other values cost a third prediction

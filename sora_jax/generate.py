@@ -25,14 +25,15 @@ def generate(model: nnx.Module, objective, sampler_module: ModuleType, *, text: 
              shift: float = 1.0, key: jax.Array, known: Bool[Array, "b n"] | None = None,
              x_known: Float[Array, "b fl hl wl z"] | None = None, grid: str = "shifted", eta: float = 0.0,
              rule: Guidance = PLAIN, guide_model: nnx.Module | None = None, known_noise: float = 0.0,
-             lag: int = 0) -> Float[Array, "b fl hl wl z"]:
+             lag: int = 0, within: tuple[int, int, int] | None = None) -> Float[Array, "b fl hl wl z"]:
     """Latents of `shape` = (fl, hl, wl, z) for each caption, a pure function of the key.
 
     `known` marks the tokens whose value is taken from `x_known`; while the others are drawn they are shown with noise
-    of time `known_noise`. With `lag` each latent frame is so many steps behind the one before. `rule` refines guidance.
-    `guide_model`, of the same tokens and objective, takes the place of the prediction without caption (Karras et al.
-    2024, arXiv 2406.02507, eq. 3). Raises InputError if only one of known and x_known is given, ConfigError for what
-    does not fit together."""
+    of time `known_noise`. With `lag` each latent frame is so many steps behind the one before. Positions of latents
+    larger than `within` = (fl, hl, wl) are squeezed into it (Chen et al. 2023, arXiv 2306.15595). `rule` refines
+    guidance. `guide_model`, of the same tokens and objective, takes the place of the prediction without caption (Karras
+    et al. 2024, arXiv 2406.02507, eq. 3). Raises InputError if only one of known and x_known is given, ConfigError for
+    what does not fit together."""
     if (known is None) != (x_known is None):
         raise InputError("generate needs known and x_known together: which tokens are given, and their values")
     check(sampler_module, steps, grid, eta, rule, known_noise, lag)
@@ -47,7 +48,7 @@ def generate(model: nnx.Module, objective, sampler_module: ModuleType, *, text: 
     return run(params, jnp.asarray(text), jnp.asarray(mask), given, key, jnp.float32(guidance), jnp.float32(shift),
                guide_params, graph=graph, objective=objective, sample=sampler_module.sample, shape=tuple(shape),
                steps=steps, guided=guided, grid=grid, eta=float(eta), rule=rule, guide_graph=guide_graph,
-               known_noise=float(known_noise), lag=lag)
+               known_noise=float(known_noise), lag=lag, within=within)
 
 
 def check(sampler_module: ModuleType, steps: int, grid: str, eta: float, rule: Guidance, known_noise: float = 0.0,
@@ -73,9 +74,9 @@ def check(sampler_module: ModuleType, steps: int, grid: str, eta: float, rule: G
 
 
 @partial(jax.jit, static_argnames=("graph", "objective", "sample", "shape", "steps", "guided", "grid", "eta", "rule",
-                                   "guide_graph", "known_noise", "lag"))
+                                   "guide_graph", "known_noise", "lag", "within"))
 def run(params, text, mask, given, key, guidance, shift, guide_params, *, graph, objective, sample, shape, steps,
-        guided, grid, eta, rule, guide_graph, known_noise, lag):
+        guided, grid, eta, rule, guide_graph, known_noise, lag, within):
     """`generate` with everything that decides the program as a static argument."""
     model = nnx.merge(graph, params)
     guide_model = None if guide_graph is None else nnx.merge(guide_graph, guide_params)
@@ -90,6 +91,9 @@ def run(params, text, mask, given, key, guidance, shift, guide_params, *, graph,
         return jnp.where(known[:, :, None], shown, x)
 
     frame = positions[0, :, 0].astype(jnp.int32) if lag else None
+    if within is not None:
+        layouts = zip(model.layout(within), model.layout(shape[:3]), strict=True)
+        positions = positions * jnp.asarray([min(1.0, old / new) for old, new in layouts])
     denoise = denoiser(model, objective, text, mask, positions, known, guidance if guided else None, rule=rule,
                        noise=None if given is None else noise, guide_model=guide_model, layout=model.layout(shape[:3]),
                        known_noise=known_noise, frame=frame)

@@ -19,7 +19,7 @@ from sora_jax.types import ConfigError, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 CHOICES = ("name", "steps", "guidance", "shift", "grid", "eta", "guidance_known", "rescale", "interval", "zero_star",
-           "zero_steps", "known_noise", "lag")  # of config.sampler
+           "zero_steps", "known_noise", "lag", "interpolate")  # of config.sampler
 
 
 def autoencoder(path: str | Path, near: Path | None = None, want: str | None = None) -> tuple[nnx.Module, dict]:
@@ -144,6 +144,7 @@ class Pipeline(NamedTuple):
             raise InputError(f"the given clips are of shape {clips.shape}; {len(prompts)} prompts of this size take "
                              f"{(len(prompts), *size)} and colours")
         given = x_known if clips is None else encode(self.vae, clips)
+        squeeze = {"within": build.latent_shape(self.config)[:3]} if config.sampler.get("interpolate", False) else {}
         hold = {} if known is None else {"known": self.known_tokens(known, (len(prompts), *shape)), "x_known": given}
         drawn = []
         for start in range(0, len(prompts), batch):
@@ -152,7 +153,7 @@ class Pipeline(NamedTuple):
                 generate.generate(
                     self.model, build.objective(config), build.sampler(config), text=text[part], mask=mask[part],
                     shape=shape, key=jax.random.fold_in(jax.random.key(seed), start), guide_model=weaker,
-                    **build.sampling(config), **{name: value[part] for name, value in hold.items()},
+                    **build.sampling(config), **squeeze, **{name: value[part] for name, value in hold.items()},
                 )
             )
         return jnp.concatenate(drawn)

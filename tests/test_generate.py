@@ -204,6 +204,23 @@ def test_rescaled_guidance_has_the_spread_of_the_conditional():
     np.testing.assert_allclose(seen(Guidance(rescale=1.0)).std((1, 2)), forward(CLIPS.mask).std((1, 2)), rtol=1e-4)
 
 
+def test_positions_of_a_larger_clip_are_squeezed_into_the_smaller():
+    """Rows twice as many stand half as far apart; clips that are no larger are what they were."""
+    larger, seen = (3, 8, 4, 3), []
+    model = tiny.model(scale=0.1)
+    was = type(model).__call__
+
+    def spy(self, tokens, places, *rest, **options):
+        seen.append(places)
+        return was(self, tokens, places, *rest, **options)
+
+    with mock.patch.object(type(model), "__call__", spy), jax.disable_jit():
+        draw(shape=larger, steps=1, within=tiny.SHAPE[:3])
+    assert [float(axis.max()) for axis in seen[0].reshape(-1, 3).T] == [2.0, 1.5, 1.0]
+    assert np.abs(draw(shape=larger) - draw(shape=larger, within=tiny.SHAPE[:3])).max() > 1e-4
+    np.testing.assert_allclose(draw(), draw(within=(6, 4, 4)), atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("options, words", [
     ({"grid": "karas"}, "'karas' is not one of"), ({"eta": 0.5}, "euler has no such choice"),
     ({"eta": 2.0}, "sampler.eta"),
