@@ -8,6 +8,7 @@ train on all. Nothing is decoded. The autoencoder's compression, the patch and t
 """
 import csv
 import io
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -47,12 +48,12 @@ def run() -> None:
         roots.append(out / "x".join(map(str, layout)))
         rows = [(one.name, listing.sidecar(root / one.name)) for one in members]
         disk.write(Path(f"{roots[-1]}.csv"), manifest(rows))
-        commands.append(f"python -m launch.encode --config=configs/vae.py --config.data.name=videos "
+        commands.append(f"{sys.executable} -m launch.encode --config=configs/vae.py --config.data.name=videos "
                         f"--config.data.path={root} --config.data.manifest={roots[-1]}.csv "
                         f"{sized(members[0].used, config.data.fps)} --out={roots[-1]}")
     native = ",".join(f"'{place}'" for place in roots[1:])
     size = sized(next(iter(by.values()))[0].used, config.data.fps)
-    commands.append(f'python -m launch.train --config={door.EXAMPLE} --config.data.path={roots[0]} '
+    commands.append(f'{sys.executable} -m launch.train --config={door.EXAMPLE} --config.data.path={roots[0]} '
                     f'--config.data.native="({native},)" {size} --config.train.pack_tokens={TOKENS.value} '
                     f'--config.train.pack_clips={CLIPS.value} --workdir={out / "run"}'.replace('"(,)"', '"()"'))
     disk.write(out / "commands.sh", ("\n".join(commands) + "\n").encode())
