@@ -16,13 +16,17 @@ from sora_jax.types import Batch, ConfigError, Scalars
 
 
 def token_errors(predict: Callable, path: Path, kind: str, x0: Float[Array, "b n p"], eps: Float[Array, "b n p"],
-                 t: Float[Array, "b"], given: Bool[Array, "b n"]) -> Float[Array, "b n"]:
+                 t: Float[Array, "b"], given: Bool[Array, "b n"] | None) -> Float[Array, "b n"]:
     """Mean squared error per token of `predict(xt, levels, level)`.
 
-    Given tokens enter without noise, as level 0 at time 0; the others are level 1 at time t."""
-    xt = corrupt(path, x0, eps, jnp.where(given, 0.0, t[:, None]))
-    levels = jnp.stack([jnp.zeros_like(t), t], axis=1)
-    prediction = predict(xt, levels, (~given).astype(jnp.int32))
+    Given tokens enter without noise, as level 0 at time 0; the others are level 1 at time t. Where none can be `given`
+    (None) there is one level, t, and what adaLN makes of it is not spread over tokens."""
+    if given is None:
+        prediction = predict(corrupt(path, x0, eps, t), t[:, None], jnp.zeros(x0.shape[:2], jnp.int32))
+    else:
+        levels = jnp.stack([jnp.zeros_like(t), t], axis=1)
+        xt = corrupt(path, x0, eps, jnp.where(given, 0.0, t[:, None]))
+        prediction = predict(xt, levels, (~given).astype(jnp.int32))
     return jnp.mean(jnp.square(prediction - target(path, kind, x0, eps, t)), axis=-1)
 
 
@@ -37,7 +41,7 @@ def loss(objective, model, batch: Batch, key: jax.Array) -> tuple[Float[Array, "
     x0, positions = model.tokenise(batch.x)
     t = objective.times(key_time, *x0.shape[:2])
     eps = jax.random.normal(key_noise, x0.shape, x0.dtype)
-    given = masks.random_known(key_known, positions, objective.known)
+    given = masks.random_known(key_known, positions, objective.known) if any(objective.known[1:]) else None
     mask = drop_captions(key_drop, batch.mask, objective.caption_drop)
 
     def predict(xt, levels, level):
@@ -47,7 +51,8 @@ def loss(objective, model, batch: Batch, key: jax.Array) -> tuple[Float[Array, "
     if objective.weight != "none":
         weight = weighting.weight(objective.path, objective.kind, t, objective.weight, objective.gamma)
         error = weight[:, None] * error
-    return jnp.mean(error, where=~given), {"known_fraction": given.mean(), "time_mean": t.mean()}
+    fraction = jnp.float32(0.0) if given is None else given.mean()
+    return jnp.mean(error, where=None if given is None else ~given), {"known_fraction": fraction, "time_mean": t.mean()}
 
 
 def errors(objective, model, batch: Batch, t: Float[Array, "b"], eps: Float[Array, "b fl hl wl z"],
@@ -63,8 +68,7 @@ def errors(objective, model, batch: Batch, t: Float[Array, "b"], eps: Float[Arra
     def predict(xt, levels, level):
         return model(xt, positions, levels, level, batch.text, batch.mask, layout=model.layout(batch.x.shape[1:4]))
 
-    nothing = jnp.zeros(noise.shape[:2], bool)
-    found = token_errors(predict, objective.path, objective.kind, x0, noise, t, nothing).mean(axis=1)
+    found = token_errors(predict, objective.path, objective.kind, x0, noise, t, None).mean(axis=1)
     if as_kind in (None, objective.kind):
         return found
     return weighting.exchange(objective.path, objective.kind, as_kind, t) * found

@@ -16,7 +16,7 @@ from sora_jax.types import ConfigError
 OBJECTIVES = [registry.load("objectives", name).Objective() for name in ("flow", "ddpm", "edm")]
 named, every = (pytest.mark.parametrize("objective", some, ids=lambda objective: type(objective.path).__name__)
                 for some in (OBJECTIVES[:2], OBJECTIVES))
-WEIGHED = 1e-3
+WEIGHED, SAME = 1e-3, 1e-5
 ONLY = {pattern: tuple(float(pattern == other) for other in masks.PATTERNS) for pattern in masks.PATTERNS}
 
 
@@ -74,7 +74,7 @@ def test_unknown_tokens_enter_noised_at_their_level(key, objective):
     clips = tiny.batch(captions=("",) * 64)
     _, _, (tokens, _, levels, *_) = observe(dataclasses.replace(objective, known=ONLY["none"]), clips, key)
     clean, _ = Spy.tokenise(clips.x)
-    t = levels[:, 1]
+    t = levels[:, -1]
     noise = (tokens - objective.path.alpha(t)[:, None, None] * clean) / objective.path.sigma(t)[:, None, None]
     assert noise.mean() == pytest.approx(0, abs=0.05) and noise.std() == pytest.approx(1, abs=0.02)
 
@@ -86,6 +86,24 @@ def test_captions_are_dropped_as_often_as_asked(key, objective):
         kept = np.asarray(observe(dataclasses.replace(objective, caption_drop=rate), clips, key)[2][5])
         assert 1 - kept.any(axis=1).mean() == pytest.approx(rate, abs=0.04)
         np.testing.assert_array_equal(kept[kept.any(axis=1)], np.asarray(clips.mask)[kept.any(axis=1)])
+
+
+@every
+def test_where_nothing_can_be_known_one_level_says_what_two_do(key, objective):
+    """The error of every token is that of two levels of which no token has the first."""
+    model, clips, seen = tiny.model(), tiny.batch(), []
+    x0, places = model.tokenise(clips.x)
+    eps, t = jax.random.normal(key, x0.shape), jnp.array([0.2, 0.5, 0.9])
+
+    def predict(xt, levels, level):
+        seen.append(levels.shape[1])
+        return model(xt, places, levels, level, clips.text, clips.mask)
+
+    read = jax.jit(lambda given: matching.token_errors(predict, objective.path, objective.kind, x0, eps, t, given))
+    np.testing.assert_allclose(read(None), read(jnp.zeros(x0.shape[:2], bool)), rtol=SAME)
+    assert seen == [1, 2]
+    for pattern, levels in (("none", 1), ("first", 2)):
+        assert observe(dataclasses.replace(objective, known=ONLY[pattern]), clips, key)[2][2].shape == (3, levels)
 
 
 @every
@@ -119,7 +137,7 @@ def test_weights_count_in_training_and_not_in_the_instrument(key, objective):
     clips, spy = tiny.batch(), Spy(0.5)
     heavy = dataclasses.replace(objective, weight="min-snr", gamma=1e-3, known=ONLY["none"])
     loss, _ = matching.loss(heavy, spy, clips, key)
-    tokens, t = spy.given[0], spy.given[2][:, 1]
+    tokens, t = spy.given[0], spy.given[2][:, -1]
     clean, _ = Spy.tokenise(clips.x)
     alpha, sigma = (part[:, None, None] for part in (objective.path.alpha(t), objective.path.sigma(t)))
     wrong = target(objective.path, objective.kind, clean, (tokens - alpha * clean) / sigma, t) - 0.5
