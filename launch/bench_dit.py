@@ -86,8 +86,7 @@ def jax_side(folder: Path, case: Case):
     import numpy as np
     from flax import nnx, traverse_util
 
-    from sora_jax import build
-    from sora_jax.models import labels
+    from sora_jax import build, registry
     from sora_jax.train import program, state
     from sora_jax.types import Batch
 
@@ -99,7 +98,7 @@ def jax_side(folder: Path, case: Case):
     keys = jax.random.split(jax.random.key(1), len(leaves))
     params = jax.tree.unflatten(tree, [leaf + 0.02 * jax.random.normal(key, leaf.shape)
                                        for key, leaf in zip(keys, leaves, strict=True)])
-    text, mask = labels.tokenize([str(7 * i) for i in range(case.batch)])
+    text, mask = registry.load("models", config.text.name).tokenize([str(7 * i) for i in range(case.batch)])
     clips = Batch(jax.random.normal(jax.random.key(2), (case.batch, *case.latents)), jnp.asarray(text),
                   jnp.asarray(mask))
     model = nnx.merge(made.graph, nnx.State(params))
@@ -121,28 +120,40 @@ def jax_side(folder: Path, case: Case):
             lambda: made.update.lower(current, clips, rate).compile().as_text())
 
 
+class Recorder:
+    """Stands in the place of a model, predicts zeros and keeps what it was asked."""
+
+    def __init__(self, model):
+        self.tokenise, self.layout, self.asked = model.tokenise, model.layout, None
+
+    def __call__(self, *asked, **_):
+        self.asked = asked
+        return 0 * asked[0]
+
+
 def draws(config, model, clips, case: Case) -> dict:
     """What torch needs to do the same: tokens, positions' features, labels, and the draws of the first updates."""
     import jax.numpy as jnp
+    import numpy as np
     from jax import random
 
     from sora_jax import build
-    from sora_jax.diffusion import grids, matching
-    from sora_jax.nn import positions
 
     x0, places = model.tokenise(clips.x)
-    objective, label = build.objective(config), clips.text[:, 0].astype(int) * 256 + clips.text[:, 1]
-    rows = []
+    objective, recorder = build.objective(config), Recorder(model)
+    label, rows = clips.text[:, 0].astype(int) * 256 + clips.text[:, 1], []
     for step in range(UPDATES):
-        time_key, noise_key, _, drop_key = random.split(random.fold_in(random.key(config.seed), step), 4)
-        kept = matching.drop_captions(drop_key, clips.mask, objective.caption_drop)[:, 0]
-        rows.append((objective.times(time_key, *x0.shape[:2]), random.normal(noise_key, x0.shape),
-                     jnp.where(kept, label, CLASSES)))
-    t, eps, labels = map(jnp.stack, zip(*rows, strict=True))
+        objective.loss(recorder, clips, random.fold_in(random.key(config.seed), step))
+        xt, _, levels, _, _, mask, *_ = recorder.asked
+        t = np.asarray(levels, float)[:, -1]
+        far = t[:, None, None]
+        eps = (np.asarray(xt, float) - (1 - far) * np.asarray(x0, float)) / far
+        rows.append((t.astype(np.float32), eps.astype(np.float32), np.where(mask[:, 0], label, CLASSES)))
+    t, eps, labels = map(np.stack, zip(*rows, strict=True))
     noise = model.tokenise(random.normal(random.split(random.key(3))[0], clips.x.shape))[0]
-    return {"x0": x0, "places": positions.fixed(config.model.positions, places[:1], config.model.width),
+    return {"x0": x0, "places": model.placed(jnp.zeros((1, case.tokens, case.width)), places[:1], None),
             "label": label, "t": t, "eps": eps, "labels": labels, "noise": noise,
-            "times": grids.grid("shifted", max(case.steps, 1), objective.path, jnp.float32(1.0))}
+            "times": np.linspace(1, 0, case.steps + 1, dtype=np.float32)}
 
 
 def samples(config, model, clips, case: Case):
