@@ -94,9 +94,9 @@ def run(params, text, mask, given, key, guidance, shift, guide_params, *, graph,
     if within is not None:
         layouts = zip(model.layout(within), model.layout(shape[:3]), strict=True)
         positions = positions * jnp.asarray([min(1.0, old / new) for old, new in layouts])
-    denoise = denoiser(model, objective, text, mask, positions, known, guidance if guided else None, rule=rule,
-                       noise=None if given is None else noise, guide_model=guide_model, layout=model.layout(shape[:3]),
-                       known_noise=known_noise, frame=frame)
+    denoise = denoiser(model, objective, text, mask, positions, None if given is None else known,
+                       guidance if guided else None, rule=rule, noise=None if given is None else noise,
+                       guide_model=guide_model, layout=model.layout(shape[:3]), known_noise=known_noise, frame=frame)
     # A velocity of zero leaves x as it is: the first steps of CFG-Zero* are those that are not walked.
     times = grids.grid(grid, steps, objective.path, shift)[rule.zero_steps:]
     if lag:
@@ -113,10 +113,10 @@ def denoiser(model, objective, text, mask, positions, known, guidance, *, rule=P
     """x, t -> (x0, eps) for a batch of captions, guided unless `guidance` is None. With `frame`, that of each token, t
     has a time for each latent frame.
 
-    `noise` is what stands, at level t, in the place of known tokens where a prediction is made without them; only a
-    rule whose guidance_known is not 1 needs it. `guide_model` is shown the same as the model. `layout`: of the tokens,
-    (frames, rows, columns)."""
-    known = jnp.asarray(known)
+    `known` None: no token is. `noise` is what stands, at level t, in the place of known tokens where a prediction is
+    made without them; only a rule whose guidance_known is not 1 needs it. `guide_model` is shown the same as the
+    model. `layout`: of the tokens, (frames, rows, columns)."""
+    unknown = jnp.ones(positions.shape[:2], bool) if known is None else ~jnp.asarray(known)
     seeing = [(mask, known)]
     if guidance is not None and guide_model is None:
         seeing += [(jnp.zeros_like(mask), known)]
@@ -135,7 +135,7 @@ def denoiser(model, objective, text, mask, positions, known, guidance, *, rule=P
         if kind != objective.kind:
             predictions = [target(objective.path, kind, *split(objective.path, objective.kind, one, x, t), t)
                            for one in predictions]
-        return split(objective.path, kind, combine(rule, guidance, ~known, *predictions), x, t)
+        return split(objective.path, kind, combine(rule, guidance, unknown, *predictions), x, t)
 
     def plain(x, t):
         return split(objective.path, objective.kind, passes(x, t)[0], x, own(t))
@@ -151,18 +151,21 @@ def denoiser(model, objective, text, mask, positions, known, guidance, *, rule=P
 
 def predictor(model, objective, text, positions, seeing, noise, layout, known_noise=0.0, frame=None):
     """x, t -> the predictions of one batch that shows the same tokens with each (mask of the caption, known tokens) of
-    `seeing`; the last may know none, and sees `noise` at level t in their place."""
+    `seeing`; the last may know none, and sees `noise` at level t in their place. Where none is known at all (None)
+    every token is at the one level t."""
     copies, first = len(seeing), seeing[0][1]
     states = model.encode_text(jnp.tile(text, (copies, 1)), jnp.concatenate([mask for mask, _ in seeing]))
     places = jnp.concatenate([positions] * copies)
-    level = jnp.concatenate([jnp.where(known, 0, 1 if frame is None else 1 + frame) for _, known in seeing])
+    noisy = jnp.zeros(positions.shape[:2], jnp.int32) + (0 if frame is None else frame)
+    level = jnp.concatenate([noisy if known is None else jnp.where(known, 0, 1 + noisy) for _, known in seeing])
 
     def predict(x, t):
         shown = [x] * copies
         if copies == 3:
             own = t if frame is None else t[frame][None]
             shown[2] = jnp.where(first[:, :, None], corrupt(objective.path, x, noise, own), x)
-        times = jnp.concatenate([jnp.full((1,), known_noise, t.dtype), jnp.atleast_1d(t)])
+        still = [] if first is None else [jnp.full((1,), known_noise, t.dtype)]
+        times = jnp.concatenate([*still, jnp.atleast_1d(t)])
         levels = jnp.broadcast_to(times, (places.shape[0], len(times)))
         prediction = model(jnp.concatenate(shown), places, levels, level, None, None, text_states=states, layout=layout)
         return jnp.split(prediction, copies)

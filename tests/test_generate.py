@@ -65,6 +65,9 @@ def test_guidance_doubles_and_extrapolates(key):
         got = denoiser(model, objective, CLIPS.text, CLIPS.mask, places, known, scale)(tokens, t)
         for one, other in zip(got, want, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
+        alone = denoiser(model, objective, CLIPS.text, CLIPS.mask, places, None, scale)(tokens, t)
+        for one, other in zip(alone, want, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
     batches = []
     spy = dataclasses.make_dataclass("Spy", ["encode_text"])(lambda text, mask: batches.append(len(text)))
     denoiser(spy, objective, CLIPS.text, CLIPS.mask, places, known, 3.0)
@@ -92,9 +95,12 @@ def test_known_tokens_are_shown_as_clean():
     known, seen = places[:, :, 0] == 0, []
     spy = mock.Mock(side_effect=lambda x, places, levels, level, *_, **__: seen.append((levels, level)) or x)
     denoiser(spy, FLOW, CLIPS.text, CLIPS.mask, places, known, 2.0)(tokens, jnp.float32(0.6))
-    (levels, level), = seen
+    denoiser(spy, FLOW, CLIPS.text, CLIPS.mask, places, None, 2.0)(tokens, jnp.float32(0.6))
+    (levels, level), (one, zeros) = seen
     np.testing.assert_array_equal(level, ~np.tile(known, (2, 1)))
     np.testing.assert_allclose(levels, np.tile([0.0, 0.6], (6, 1)), rtol=1e-6)
+    np.testing.assert_allclose(one, np.full((6, 1), 0.6), rtol=1e-6)
+    assert zeros.shape == level.shape and not zeros.any(), "nothing is known: all tokens at the one level"
 
 
 def test_half_a_request_is_refused():

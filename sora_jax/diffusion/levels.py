@@ -27,6 +27,11 @@ def two(t: Float[Array, "b"], given: Bool[Array, "b n"], t_known: Float[Array, "
     return Levels(jnp.stack([t_known, t], axis=1), (~given).astype(jnp.int32), t)
 
 
+def one(t: Float[Array, "b"], tokens: int) -> Levels:
+    """One level for all of so many tokens, where none can be known: what adaLN makes of it is not spread over them."""
+    return Levels(t[:, None], jnp.zeros((len(t), tokens), jnp.int32), t)
+
+
 def by_frame(t: Float[Array, "b f"], frame: Int[Array, "b n"], given: Bool[Array, "b n"],
              t_known: Float[Array, "b"]) -> Levels:
     """Level 0 for known tokens, level 1 + i for the others of latent frame i."""

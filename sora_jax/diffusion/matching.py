@@ -17,9 +17,11 @@ from sora_jax.types import Batch, ConfigError, Scalars
 
 
 def token_errors(predict: Callable, path: Path, kind: str, x0: Float[Array, "b n p"], eps: Float[Array, "b n p"],
-                 given: Bool[Array, "b n"], noisy: levels.Levels) -> Float[Array, "b n"]:
-    """Mean squared error per token of `predict(xt, levels, level)`, each token noised as its level says."""
-    xt = corrupt(path, x0, eps, jnp.where(given, noisy.times[:, :1], over(noisy.own, x0[:, :, 0])))
+                 given: Bool[Array, "b n"] | None, noisy: levels.Levels) -> Float[Array, "b n"]:
+    """Mean squared error per token of `predict(xt, levels, level)`, each token noised as its level says; none is
+    `given` if that is None."""
+    own = over(noisy.own, x0[:, :, 0])
+    xt = corrupt(path, x0, eps, own if given is None else jnp.where(given, noisy.times[:, :1], own))
     prediction = predict(xt, noisy.times, noisy.level)
     return jnp.mean(jnp.square(prediction - target(path, kind, x0, eps, noisy.own)), axis=-1)
 
@@ -35,11 +37,13 @@ def loss(objective, model, batch: Batch, key: jax.Array) -> tuple[Float[Array, "
     x0, positions = model.tokenise(batch.x)
     t = random_times(objective, key_time, batch.x.shape[1], x0)
     eps = jax.random.normal(key_noise, x0.shape, x0.dtype)
-    given = masks.random_known(key_known, positions, objective.known)
     mask = drop_captions(key_drop, batch.mask, objective.caption_drop)
-    t_known = levels.known_times(jax.random.fold_in(key_known, 1), len(x0), objective.known_noise)
-    noisy = (levels.by_frame(t, positions[:, :, 0].astype(jnp.int32), given, t_known)
-             if objective.levels == "frame" else levels.two(t, given, t_known))
+    given, noisy = None, levels.one(t, x0.shape[1]) if t.ndim == 1 else None
+    if noisy is None or any(objective.known[1:]):
+        given = masks.random_known(key_known, positions, objective.known)
+        t_known = levels.known_times(jax.random.fold_in(key_known, 1), len(x0), objective.known_noise)
+        noisy = (levels.by_frame(t, positions[:, :, 0].astype(jnp.int32), given, t_known)
+                 if objective.levels == "frame" else levels.two(t, given, t_known))
 
     def predict(xt, times, level):
         return model(xt, positions, times, level, batch.text, mask, layout=model.layout(batch.x.shape[1:4]))
@@ -48,7 +52,8 @@ def loss(objective, model, batch: Batch, key: jax.Array) -> tuple[Float[Array, "
     if objective.weight != "none":
         weight = weighting.weight(objective.path, objective.kind, noisy.own, objective.weight, objective.gamma)
         error = over(weight, error) * error
-    return jnp.mean(error, where=~given), {"known_fraction": given.mean(), "time_mean": t.mean()}
+    fraction = jnp.float32(0.0) if given is None else given.mean()
+    return jnp.mean(error, where=None if given is None else ~given), {"known_fraction": fraction, "time_mean": t.mean()}
 
 
 def random_times(objective, key: jax.Array, frames: int, x0: Float[Array, "b n p"]) -> Float[Array, "b *f"]:
@@ -72,9 +77,8 @@ def errors(objective, model, batch: Batch, t: Float[Array, "b"], eps: Float[Arra
     def predict(xt, times, level):
         return model(xt, positions, times, level, batch.text, batch.mask, layout=model.layout(batch.x.shape[1:4]))
 
-    nothing = jnp.zeros(noise.shape[:2], bool)
-    noisy = levels.two(t, nothing, jnp.zeros_like(t))
-    found = token_errors(predict, objective.path, objective.kind, x0, noise, nothing, noisy).mean(axis=1)
+    noisy = levels.one(t, noise.shape[1])
+    found = token_errors(predict, objective.path, objective.kind, x0, noise, None, noisy).mean(axis=1)
     if as_kind in (None, objective.kind):
         return found
     return weighting.exchange(objective.path, objective.kind, as_kind, t) * found

