@@ -1,5 +1,5 @@
 """The text-to-video transformer of Wan 2.1 (arXiv 2503.20314, section 4.2) at its 1.3 B size, for
-`launch.import_weights` and for training one like it on caption states of UMT5."""
+`launch.import_weights`. Captions are states of UMT5: sampling from it takes them (`Pipeline.latents`, text_states)."""
 from ml_collections import ConfigDict
 
 from configs import base, wan

@@ -153,7 +153,9 @@ def write_folder(folder: str | Path, name: str, fields: dict[str, Any], params: 
     if fields["name"] != kind.MODEL:
         raise InputError(f"a {fields['name']} has no layout {kind.NAME}; only {kind.MODEL} has")
     flat = {path: np.asarray(leaf) for path, leaf in weights.named_leaves(params).items()}
-    given, stored = kind.write(fields, flat), rows.scatter(kind.table(fields), flat)
+    given, table = kind.write(fields, flat), kind.table(fields)
+    rows.audit(table, set(flat) - set(kind.constants(given)))
+    stored = rows.scatter(table, flat)
     folder.mkdir(parents=True, exist_ok=True)
     disk.write(folder / kind.WEIGHTS, safetensors.save(stored, metadata={"format": "pt"}))
     disk.write(folder / CONFIG, (json.dumps(given, indent=2, sort_keys=True) + "\n").encode())

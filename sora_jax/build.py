@@ -38,7 +38,8 @@ def model_config(config: ConfigDict):
     """The (transformer, text encoder) configs; channels and caption width come from their own sections."""
     text = section(config, "text", registry.load("models", config.text.name).Config)
     dit = registry.load("models", config.model.name)
-    learned = {"length": tokens_per_clip(config)} if config.model.get("positions") == "learned" else {}
+    places = row(config)[0] or tokens_per_clip(config)
+    learned = {"length": places} if config.model.get("positions") == "learned" else {}
     return section(config, "model", dit.Config, channels=config.vae.channels, text_width=config.text.width,
                    dtype=config.dtype, **learned), text
 
@@ -219,8 +220,7 @@ def forward_flops(config: ConfigDict) -> dict[str, int]:
     flops, images = registry.load("models", config.model.name).flops, images_per_clip(config)
     tokens, most = row(config)
     if tokens:  # of a row, which costs as much however full it is
-        made = flops(dit, text, tokens, most * text.states, levels=2 * most)
-        return {**made, "text": most * made["text"]}
+        return flops(dit, text, tokens, levels=2 * most, captions=most)
     clip = flops(dit, text, tokens_per_clip(config), text.states, layout=layout(config), levels=levels(config))
     if not images:
         return clip

@@ -25,15 +25,17 @@ def generate(model: nnx.Module, objective, sampler_module: ModuleType, *, text: 
              shift: float = 1.0, key: jax.Array, known: Bool[Array, "b n"] | None = None,
              x_known: Float[Array, "b fl hl wl z"] | None = None, grid: str = "shifted", eta: float = 0.0,
              rule: Guidance = PLAIN, guide_model: nnx.Module | None = None, known_noise: float = 0.0,
-             lag: int = 0, within: tuple[int, int, int] | None = None) -> Float[Array, "b fl hl wl z"]:
+             lag: int = 0, within: tuple[int, int, int] | None = None,
+             text_states: tuple | None = None) -> Float[Array, "b fl hl wl z"]:
     """Latents of `shape` = (fl, hl, wl, z) for each caption, a pure function of the key.
 
     `known` marks the tokens whose value is taken from `x_known`; while the others are drawn they are shown with noise
     of time `known_noise`. With `lag` each latent frame is so many steps behind the one before. Positions of latents
-    larger than `within` = (fl, hl, wl) are squeezed into it (Chen et al. 2023, arXiv 2306.15595). `rule` refines
-    guidance. `guide_model`, of the same tokens and objective, takes the place of the prediction without caption (Karras
-    et al. 2024, arXiv 2406.02507, eq. 3). Raises InputError if only one of known and x_known is given, ConfigError for
-    what does not fit together."""
+    larger than `within` = (fl, hl, wl) are squeezed into it (Chen et al. 2023, arXiv 2306.15595). `text_states`: for a
+    model whose captions are encoded elsewhere, (states `b m c`, mask `b m`) of the captions and of no caption; `text`
+    is not read then. `rule` refines guidance. `guide_model`, of the same tokens and objective, takes the place of the
+    prediction without caption (Karras et al. 2024, arXiv 2406.02507, eq. 3). Raises InputError if only one of known and
+    x_known is given, ConfigError for what does not fit together."""
     if (known is None) != (x_known is None):
         raise InputError("generate needs known and x_known together: which tokens are given, and their values")
     check(sampler_module, steps, grid, eta, rule, known_noise, lag)
@@ -46,8 +48,8 @@ def generate(model: nnx.Module, objective, sampler_module: ModuleType, *, text: 
     guided = guidance != 1.0 or apart
     guide_graph, guide_params = nnx.split(guide_model) if guided and guide_model is not None else (None, None)
     return run(params, jnp.asarray(text), jnp.asarray(mask), given, key, jnp.float32(guidance), jnp.float32(shift),
-               guide_params, graph=graph, objective=objective, sample=sampler_module.sample, shape=tuple(shape),
-               steps=steps, guided=guided, grid=grid, eta=float(eta), rule=rule, guide_graph=guide_graph,
+               guide_params, text_states, graph=graph, objective=objective, sample=sampler_module.sample,
+               shape=tuple(shape), steps=steps, guided=guided, grid=grid, eta=float(eta), rule=rule, guide_graph=guide_graph,
                known_noise=float(known_noise), lag=lag, within=within)
 
 
@@ -67,16 +69,17 @@ def check(sampler_module: ModuleType, steps: int, grid: str, eta: float, rule: G
     if not 0 <= known_noise < 1 or known_noise and rule.guidance_known != 1:
         raise ConfigError(f"sampler.known_noise={known_noise} must be a time in [0, 1), and 0 beside a guidance_known "
                           f"other than 1 (it is {rule.guidance_known})")
-    plain = sampler_module.__name__.split(".")[-1] == "ddim" and not eta and rule.everywhere
+    plain = (sampler_module.__name__.split(".")[-1] == "ddim" and not eta and rule.everywhere
+             and not rule.zero_star)  # the velocity of a frame that is finished may be infinite
     if lag < 0 or lag and not plain:
         raise ConfigError(f"sampler.lag={lag} must be 0 or more steps, and above 0 it is for sampler.name='ddim' with "
-                          "eta=0 and interval=(0, 1)")
+                          "eta=0, interval=(0, 1) and zero_star=False")
 
 
 @partial(jax.jit, static_argnames=("graph", "objective", "sample", "shape", "steps", "guided", "grid", "eta", "rule",
                                    "guide_graph", "known_noise", "lag", "within"))
-def run(params, text, mask, given, key, guidance, shift, guide_params, *, graph, objective, sample, shape, steps,
-        guided, grid, eta, rule, guide_graph, known_noise, lag, within):
+def run(params, text, mask, given, key, guidance, shift, guide_params, text_states, *, graph, objective, sample, shape,
+        steps, guided, grid, eta, rule, guide_graph, known_noise, lag, within):
     """`generate` with everything that decides the program as a static argument."""
     model = nnx.merge(graph, params)
     guide_model = None if guide_graph is None else nnx.merge(guide_graph, guide_params)
@@ -96,7 +99,8 @@ def run(params, text, mask, given, key, guidance, shift, guide_params, *, graph,
         positions = positions * jnp.asarray([min(1.0, old / new) for old, new in layouts])
     denoise = denoiser(model, objective, text, mask, positions, None if given is None else known,
                        guidance if guided else None, rule=rule, noise=None if given is None else noise,
-                       guide_model=guide_model, layout=model.layout(shape[:3]), known_noise=known_noise, frame=frame)
+                       guide_model=guide_model, layout=model.layout(shape[:3]), known_noise=known_noise, frame=frame,
+                       text_states=text_states)
     # A velocity of zero leaves x as it is: the first steps of CFG-Zero* are those that are not walked.
     times = grids.grid(grid, steps, objective.path, shift)[rule.zero_steps:]
     if lag:
@@ -109,7 +113,7 @@ def run(params, text, mask, given, key, guidance, shift, guide_params, *, graph,
 
 
 def denoiser(model, objective, text, mask, positions, known, guidance, *, rule=PLAIN, noise=None, guide_model=None,
-             layout=None, known_noise=0.0, frame=None):
+             layout=None, known_noise=0.0, frame=None, text_states=None):
     """x, t -> (x0, eps) for a batch of captions, guided unless `guidance` is None. With `frame`, that of each token, t
     has a time for each latent frame.
 
@@ -122,8 +126,9 @@ def denoiser(model, objective, text, mask, positions, known, guidance, *, rule=P
         seeing += [(jnp.zeros_like(mask), known)]
         if noise is not None and rule.guidance_known != 1.0:
             seeing += [(jnp.zeros_like(mask), jnp.zeros_like(known))]
-    passes, other = (None if each is None else predictor(each, objective, text, positions, seeing, noise, layout,
-                                                         known_noise, frame) for each in (model, guide_model))
+    passes, other = (None if each is None else
+                     predictor(each, objective, text, positions, seeing, noise, layout, known_noise, frame, text_states)
+                     for each in (model, guide_model))
     kind = "flow" if rule.zero_star else objective.kind
 
     def own(t):
@@ -144,17 +149,23 @@ def denoiser(model, objective, text, mask, positions, known, guidance, *, rule=P
         return plain
     if rule.everywhere:
         return guided
-    alone = denoiser(model, objective, text, mask, positions, known, None, layout=layout, known_noise=known_noise)
+    alone = denoiser(model, objective, text, mask, positions, known, None, layout=layout, known_noise=known_noise,
+                     text_states=text_states)
     low, high = rule.interval
     return lambda x, t: jax.lax.cond((low <= t) & (t <= high), guided, alone, x, t)
 
 
-def predictor(model, objective, text, positions, seeing, noise, layout, known_noise=0.0, frame=None):
+def predictor(model, objective, text, positions, seeing, noise, layout, known_noise=0.0, frame=None,
+              text_states=None):
     """x, t -> the predictions of one batch that shows the same tokens with each (mask of the caption, known tokens) of
     `seeing`; the last may know none, and sees `noise` at level t in their place. Where none is known at all (None)
     every token is at the one level t."""
     copies, first = len(seeing), seeing[0][1]
-    states = model.encode_text(jnp.tile(text, (copies, 1)), jnp.concatenate([mask for mask, _ in seeing]))
+    if text_states is None:
+        states = model.encode_text(jnp.tile(text, (copies, 1)), jnp.concatenate([mask for mask, _ in seeing]))
+    else:  # the first sees the captions, the others none
+        pairs = zip(*text_states, strict=True)
+        states = tuple(jnp.concatenate([one, *[none] * (copies - 1)]) for one, none in pairs)
     places = jnp.concatenate([positions] * copies)
     noisy = jnp.zeros(positions.shape[:2], jnp.int32) + (0 if frame is None else frame)
     level = jnp.concatenate([noisy if known is None else jnp.where(known, 0, 1 + noisy) for _, known in seeing])

@@ -123,6 +123,7 @@ class Pipeline(NamedTuple):
         batch: int = 16,
         changes: Mapping[str, Any] | None = None,
         guide: "Pipeline | None" = None,
+        text_states: tuple | None = None,
     ) -> Float[Array, "b fl hl wl z"]:
         """The latents of one clip per prompt, a pure function of (weights, prompts, seed, options).
 
@@ -130,7 +131,8 @@ class Pipeline(NamedTuple):
         each clip `b fl hl wl`, that are taken from `clips` (same size) or from their latents `x_known`: the first frame
         alone is image-to-video, the last alone extends backwards, all cells but a box are inpainting. `changes`
         replaces further fields of config.sampler. `guide` is a weaker model that guides in place of the prediction
-        without caption. Raises ConfigError, InputError.
+        without caption. `text_states`, ((states, mask) of the prompts, (states, mask) of none), are for a model whose
+        captions are encoded elsewhere, e.g. by `sora_jax.captions`. Raises ConfigError, InputError.
         """
         asked = {"name": sampler, "steps": steps, "guidance": guidance}
         config = self.changed(dict(changes or {}) | {name: part for name, part in asked.items() if part is not None})
@@ -139,7 +141,8 @@ class Pipeline(NamedTuple):
         shape = self.latent_shape(*size)
         if (clips is not None) + (x_known is not None) != (known is not None):
             raise InputError("known frames and the clips they come from (or their latents) go together")
-        text, mask = (jnp.asarray(part) for part in tokens(config, prompts))
+        bare = np.zeros((len(prompts), 0), np.uint8), np.zeros((len(prompts), 0), bool)
+        text, mask = (jnp.asarray(part) for part in (tokens(config, prompts) if text_states is None else bare))
         if clips is not None and clips.shape[:4] != (len(prompts), *size):
             raise InputError(f"the given clips are of shape {clips.shape}; {len(prompts)} prompts of this size take "
                              f"{(len(prompts), *size)} and colours")
@@ -154,6 +157,7 @@ class Pipeline(NamedTuple):
                     self.model, build.objective(config), build.sampler(config), text=text[part], mask=mask[part],
                     shape=shape, key=jax.random.fold_in(jax.random.key(seed), start), guide_model=weaker,
                     **build.sampling(config), **squeeze, **{name: value[part] for name, value in hold.items()},
+                    text_states=jax.tree.map(lambda x, part=part: jnp.asarray(x)[part], text_states),
                 )
             )
         return jnp.concatenate(drawn)
@@ -181,4 +185,8 @@ def tokens(config: ConfigDict, captions: Sequence[str]):
     empty = [i for i, caption in enumerate(captions) if not caption.strip()]
     if empty or not len(captions):
         raise InputError("--prompt is empty; say what to draw, for example --prompt 'a red circle moves right'")
-    return registry.load("models", config.text.name).tokenize(list(captions), config.text.length)
+    text, mask = registry.load("models", config.text.name).tokenize(list(captions), config.text.length)
+    if config.text.name == "labels" and (text @ np.array([256, 1]) >= config.text.classes).any():
+        raise InputError(f"the classes of this model are numbered from 0 to {config.text.classes - 1}; {list(captions)}"
+                         " asks for another")
+    return text, mask

@@ -1,7 +1,8 @@
-"""What becomes of video files of all sizes, before anything is decoded: each is kept whole, cropped to whole tokens,
-shortened to a row, or dropped, with its reason.
+"""What becomes of video files of all sizes, before they are encoded: each is kept whole, cropped to whole tokens,
+shortened to whole latent frames or to a row, or dropped, with its reason.
 
-Enters: what files say of themselves, the compression of the autoencoder, the patch, and how many tokens a row takes.
+Enters: what files say of themselves and their first frames, the compression of the autoencoder, the patch, and how
+many tokens a row takes.
 """
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -62,7 +63,7 @@ def plan(name: str, seen: Three, grain: Grain) -> Planned:
     layout = (min(deep, fits), *cells)
     used = (1 + (layout[0] * grain.patch[0] - 1) * grain.ratio[0],
             *(n * part for n, part in zip(cells, least[1:], strict=True)))
-    lost = [f"shortened to {used[0]} of {frames} frames"] if deep > fits else []
+    lost = [f"shortened to {used[0]} of {frames} frames"] if used[0] != frames else []
     lost += [f"cropped to {used[1]}×{used[2]} of {sides[0]}×{sides[1]}"] if used[1:] != seen[1:] else []
     return Planned(name, seen, used, layout, "; ".join(lost) or "kept")
 
@@ -73,12 +74,13 @@ def files(root: Path, names: Iterable[str], grain: Grain) -> list[Planned]:
     for name in names:
         try:
             info = video.probe(root / name)
+            height, width = next(iter(video.stream(root / name))).shape[:2]  # upright, as a file may not say
         except video.MediaError as error:
             made.append(Planned(name, (0, 0, 0), None, None, f"dropped: {video.REASONS[error.reason]}"))
             continue
         seconds = info.seconds or (info.frames / info.fps if info.fps else 0.0)
-        shrunk = min(1.0, grain.side / min(info.height, info.width)) if grain.side else 1.0
-        sides = (round(shrunk * info.height), round(shrunk * info.width))
+        shrunk = min(1.0, grain.side / min(height, width)) if grain.side else 1.0
+        sides = (round(shrunk * height), round(shrunk * width))
         made.append(plan(name, (max(1, int(seconds * grain.fps + 1e-6)), *sides), grain))
     return made
 

@@ -45,6 +45,7 @@ def validate(config: ConfigDict, here: bool = True) -> None:
     check_images(config)
     check_critic(config)
     check_rows(config)
+    check_frames(config)
     if (clips := build.velocity_clips(config)) < 0 or clips and config.stage != "dit":
         raise ConfigError(f"eval.velocity={clips} for stage={config.stage!r}: give a number of clips for a transformer "
                           "to go on from, or 0")
@@ -90,6 +91,14 @@ def check_images(config: ConfigDict) -> None:
         raise ConfigError(f"train.images={images} is for stage='dit'; an autoencoder learns from windows of clips")
     if images:
         build.tokens_per_clip(build.one_frame(config))
+
+
+def check_frames(config: ConfigDict) -> None:
+    """ConfigError if latent frames have times of their own and captions are tokens, which have none."""
+    if config.stage == "dit" and config.objective.get("levels") == "frame" and (
+            config.model.get("text") in ("joint", "prefix") or config.model.patch[0] > 1):
+        raise ConfigError("objective.levels='frame' needs model.text=cross or none and one latent frame a token, not "
+                          f"model.text={config.model.get('text')!r} and model.patch={tuple(config.model.patch)}")
 
 
 def check_rows(config: ConfigDict) -> None:

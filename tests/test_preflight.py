@@ -15,7 +15,7 @@ GRAIN = preflight.Grain((4, 8, 8), (1, 2, 2), 8.0, 160)
 
 @pytest.mark.parametrize("seen, used, layout, reason", [
     ((17, 64, 64), (17, 64, 64), (5, 4, 4), "kept"),
-    ((18, 64, 64), (17, 64, 64), (5, 4, 4), "kept"),
+    ((18, 64, 64), (17, 64, 64), (5, 4, 4), "shortened to 17 of 18 frames"),
     ((1, 64, 96), (1, 64, 96), (1, 4, 6), "kept"),
     ((17, 70, 64), (17, 64, 64), (5, 4, 4), "cropped to 64×64 of 70×64"),
     ((33, 64, 96), (21, 64, 96), (6, 4, 6), "shortened to 21 of 33 frames"),

@@ -10,10 +10,11 @@ from sora_jax.types import InputError
 NAME, TITLE, MODEL, PRESET = "diffusers-wan-dit", "WanTransformer3DModel", "dit", "wan_dit"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 FIXED = {"_class_name": (TITLE, None), "cross_attn_norm": (True, None), "qk_norm": ("rms_norm_across_heads", None),
-         "image_dim": (None,), "added_kv_proj_dim": (None,), "pos_embed_seq_len": (None,)}
+         "image_dim": (None,), "added_kv_proj_dim": (None,), "pos_embed_seq_len": (None,),
+         "eps": (1e-6,)}
 KIND = {"modulation": "single", "text": "cross", "pooled": "none", "caption_mlp": True, "cross_norm": True,
         "qk_norm": "full", "positions": "rotary", "attention": "full", "mlp": "gelu", "variance": False,
-        "rope_theta": 10_000.0, "time_shift": 0.0}
+        "rope_theta": 10_000.0, "time_shift": 0.0, "time_ends": False}
 
 
 def knows(given: Mapping[str, Any]) -> bool:

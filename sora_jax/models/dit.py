@@ -5,6 +5,7 @@ Leaves: the prediction per token. By default adaLN-Zero blocks (Peebles and Xie 
 cross-attention (PixArt-alpha, Chen et al. 2023, section 2.2), RMS-normalised queries and keys, and rotary positions on
 three axes; the variants are in `nn.dit_block`, `nn.positions` and `nn.groups`, and what they cost in `nn.costs`.
 """
+import math
 from dataclasses import dataclass
 
 import jax
@@ -93,8 +94,9 @@ class Config:
                               f"depth, not with {self.text!r} and model.depth={self.depth}")
         if len(self.window) != 3 or min(self.window) < 1:
             raise ConfigError(f"model.window={tuple(self.window)} must be three positive sizes: frames, rows, columns")
-        if self.cross_norm and self.text != "cross":
-            raise ConfigError(f"model.cross_norm is of cross-attention; model.text={self.text!r} has none")
+        if self.cross_norm and self.text != "cross" or self.caption_mlp and self.text == "none":
+            raise ConfigError(f"model.text={self.text!r}: model.cross_norm is of cross-attention, model.caption_mlp of "
+                              "states that blocks read; set them to False")
 
     @property
     def elements(self) -> int:
@@ -196,7 +198,7 @@ class DiT(nnx.Module):
                segments: Int[Array, "b n"] | None) -> Float[Array, "b n d"]:
         """Tokens with what their positions add to them. ConfigError if learned positions do not reach."""
         if self.config.positions == "learned":
-            if segments is None and x.shape[1] > self.config.length:
+            if x.shape[1] > self.config.length:
                 raise ConfigError(f"model.length={self.config.length} learned positions, but the clip has {x.shape[1]} "
                                   "tokens; other positions work at any size")
             table = self.places[...].astype(x.dtype)
@@ -275,7 +277,8 @@ class DiT(nnx.Module):
 
     def encode_text(self, text: UInt8[Array, "b *s l"], mask: Bool[Array, "b *s l"]) -> States:
         """Caption states and which of them to attend to."""
-        states, kept = self.text(text.reshape(-1, text.shape[-1]), mask.reshape(-1, mask.shape[-1]))
+        count = math.prod(text.shape[:-1])
+        states, kept = self.text(*(part.reshape(count, text.shape[-1]) for part in (text, mask)))
         return tuple(part.reshape(*text.shape[:-1], *part.shape[1:]) for part in (states, kept))
 
     def tokenise(self, x: Float[Array, "b fl hl wl z"]) -> tuple[Float[Array, "b n p"], Float[Array, "b n 3"]]:

@@ -5,6 +5,7 @@
 section 3.2, here in three axes and without wrapping round). Clips on a known grid are sorted into groups, so that only
 scores within them are computed; any other list of tokens gets a mask.
 """
+import functools
 import math
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ KINDS = ("full", "factorised", "windowed")
 
 class Groups(NamedTuple):
     """`index` (groups, most tokens in one) says which token lies where, `real` which places are none, `back` (n) where
-    each token lies. Hashable by identity: made once a shape."""
+    each token lies."""
 
     index: Int[np.ndarray, "g s"]
     real: Bool[np.ndarray, "g s"]
@@ -41,6 +42,7 @@ def mask(kind: str, window: tuple[int, int, int], odd: bool, positions: Float[Ar
     return (called[:, :, None] == called[:, None]).all(axis=-1)
 
 
+@functools.lru_cache
 def groups(kind: str, window: tuple[int, int, int], odd: bool, grid: tuple[int, int, int]) -> Groups:
     """The groups of the tokens of `grid` = (frames, rows, columns), in the order of `patchify`."""
     places = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), axis=-1).reshape(-1, 3).astype(np.float32)

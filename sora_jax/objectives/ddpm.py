@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from sora_jax.diffusion import times
 from sora_jax.diffusion.path import Cosine, LinearVP
@@ -52,7 +52,7 @@ class Objective(Regression):
         """One step of the chain per clip, as a time, before any shift."""
         return times.discrete(key, count, self.steps)
 
-    def times(self, key: jax.Array, count: int, tokens: int) -> Float[Array, "b"]:
+    def times(self, key: jax.Array, count: int, tokens: int | Int[Array, "b"]) -> Float[Array, "b"]:
         """One step of the chain per clip, as a time: where shifted, the nearest step."""
         t = super().times(key, count, tokens)
         return jnp.clip(jnp.round(t * self.steps), 1, self.steps) / self.steps if self.shift_tokens else t

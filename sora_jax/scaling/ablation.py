@@ -82,7 +82,8 @@ def draw(found: Compared, path: str | os.PathLike) -> None:
         axes = figure.subplots()
         places = np.arange(len(found.changes))[::-1]
         if np.isfinite(found.noise):
-            axes.axvspan(-200 * found.noise, 200 * found.noise, color="0.88", zorder=0, label="two seeds' deviations")
+            axes.axvspan(-200 * found.noise, 200 * found.noise, color="0.88", zorder=0,
+                         label="two deviations of a seed")
         for group in groups:
             mine = [(at, one) for at, one in zip(places, found.changes, strict=True) if one.group == group]
             axes.barh([at for at, _ in mine], [100 * one.difference for _, one in mine], color=shades[group],

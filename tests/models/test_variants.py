@@ -65,7 +65,7 @@ def test_every_weight_learns(name):
         if "blocks" in path:
             unread = path[1] in ("text_out", "text_up", "text_down", "text_modulation", "norm_text_q")
             assert not still[:-1].any() and (unread or not still[-1]), path
-        elif path[0] != "text" and path[0] != "places":
+        elif path[0] != "text":
             assert not still.all(), path
 
 
@@ -147,7 +147,8 @@ def test_sorting_into_groups_and_back(key, kind, window, layout, odd):
         np.testing.assert_allclose(grad, (weight.reshape(2, -1, 3)[:, by.back]), rtol=1e-6)
     pairs = groups.scores(kind, window, layout)[odd]
     assert pairs >= int(by.real.sum(axis=1).astype(int) @ by.real.sum(axis=1))
-    assert kind == "windowed" and odd or pairs == by.real.sum(axis=1) @ by.real.sum(axis=1) or min(layout) % 2
+    if kind == "factorised":
+        assert pairs == by.real.sum(axis=1) @ by.real.sum(axis=1)
 
 
 @pytest.mark.parametrize("text", ["cross", "joint", "prefix"])

@@ -13,7 +13,7 @@ NAMES = [name for name in registry.names("objectives") if name != "vae"]
 OLD = ("name", "time", "mean", "std", "caption_drop", "known")
 CHANGED = {"kind": "v", "weight": "min-snr", "gamma": 3.0, "shift_tokens": 64, "scale": 1.0, "schedule": "cosine",
            "steps": 500, "beta_min": 2e-4, "beta_max": 0.03, "zero_terminal": True, "p_mean": -1.0, "p_std": 1.0,
-           "sigma_min": 0.01, "sigma_max": 80.0, "rho": 5.0}
+           "sigma_min": 0.01, "sigma_max": 80.0, "rho": 5.0, "known_noise": 0.1, "levels": "frame"}
 
 
 def config_of(**fields):
