@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     data.families = ("uniform", "bounce", "collision", "parabola", "occluder", "composition", "pan")
     data.weights = (4.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0)
     data.counts = (1, 2, 2, 3)  # objects of a composition, each number as likely as the next
+    data.colours = ()  # names, each as likely as the next; empty: the eight of the palette
     data.language = "en"  # "en", "zh" or "both"
     data.caption = "short"  # "short", "dense" or "both"
     data.crop = 0  # VAE training: side of a random window, 0 = whole frames
