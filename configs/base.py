@@ -75,6 +75,11 @@ def get_config() -> ConfigDict:
     model.variance = False  # outputs of a variance beside the prediction, which published weights have
     model.remat = "dots"  # "none", "dots" or "full"
 
+    config.lora = lora = ConfigDict()
+    lora.rank = 0  # of adapters beside the weights of train.start, which are then frozen; 0: none
+    lora.alpha = 8.0  # adapters count alpha / rank times
+    lora.targets = ("qkv", "out", "cross_q", "cross_kv", "cross_out", "up", "down")  # layers, or patterns of them
+
     config.text = text = ConfigDict()
     text.name = "text"
     text.width, text.depth, text.heads = 64, 2, 4

@@ -13,8 +13,8 @@ import numpy as np
 from flax import nnx, traverse_util
 from ml_collections import ConfigDict
 
+from sora_jax import lora, pretrained, registry
 from sora_jax import mesh as meshes
-from sora_jax import pretrained, registry
 from sora_jax.diffusion import joint
 from sora_jax.train import ema as averages
 from sora_jax.train import widths
@@ -55,12 +55,35 @@ def make(config: ConfigDict, key: jax.Array | int = 0) -> nnx.Module:
 
 
 def learner(config: ConfigDict, key: jax.Array | int = 0) -> nnx.Module:
-    """What an update changes: the model, with the weights of `make`, and a critic if the objective has one."""
+    """What an update changes: the model, with the weights of `make`, and a critic if the objective has one; with
+    `lora.rank` what it changes are the adapters alone."""
     model = make(config, key)
     if critic_weighs(config):
         kind = registry.load("models", config.critic.name)
         model.critic = kind.build(critic_config(config), rngs=nnx.Rngs(nnx.Rngs(key)()))
+    if lora_rank(config):
+        rule = config.lora
+        model = lora.attach(model, tuple(rule.targets), rule.rank, rule.alpha, nnx.Rngs(nnx.Rngs(key)()))
     return model
+
+
+def lora_rank(config: ConfigDict) -> int:
+    """Rank of the adapters that are trained in the place of the model's weights; 0, and in configs from before there
+    were any: none."""
+    return config.get("lora", {}).get("rank", 0)
+
+
+def lora_scale(config: ConfigDict) -> float:
+    """What adapters count."""
+    return config.lora.alpha / config.lora.rank
+
+
+def adapted_params(config: ConfigDict) -> int:
+    """Parameters of the adapters."""
+    if not lora_rank(config):
+        return 0
+    shapes = jax.tree.leaves(nnx.eval_shape(lambda: nnx.state(learner(config), nnx.Param)))
+    return sum(leaf.size for leaf in shapes) - sum(param_counts(config).values())
 
 
 def graph(config: ConfigDict) -> tuple[nnx.GraphDef, dict]:

@@ -19,7 +19,8 @@ NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.c
            "model.caption_mlp": False, "model.cross_norm": False, "model.qk_norm": "head",
            "model.positions": "sincos+rotary", "model.rope_theta": 100, "model.attention": "full",
            "model.window": [2, 4, 4], "model.time_shift": 0, "model.time_ends": False,
-           "model.variance": False}
+           "model.variance": False, "lora.rank": 0, "lora.alpha": 8,
+           "lora.targets": ["qkv", "out", "cross_q", "cross_kv", "cross_out", "up", "down"]}
 
 
 def run_id(config: Mapping[str, Any]) -> str:
