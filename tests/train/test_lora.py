@@ -27,8 +27,8 @@ def noisy(targets=TARGETS):
     model = lora.attach(nnx.merge(*plain), targets, RANK, ALPHA, nnx.Rngs(3))
     graph, params = nnx.split(model)
     trained, frozen = (nnx.to_pure_dict(part) for part in state.parted(params))
-    keys = iter(jax.random.split(jax.random.key(2), 99))
-    trained = jax.tree.map(lambda leaf: 0.2 * jax.random.normal(next(keys), leaf.shape), trained)
+    rng = np.random.default_rng(2)
+    trained = jax.tree.map(lambda leaf: jnp.asarray(0.2 * rng.normal(size=leaf.shape), jnp.float32), trained)
     return graph, trained, frozen, plain[0]
 
 
