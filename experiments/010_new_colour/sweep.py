@@ -18,8 +18,8 @@ def runs() -> Iterator[ConfigDict]:
     config.train.start = "experiments/004_every_family"
     config.lora.rank = 8
     config.lora.targets = ("cross_q", "cross_kv", "cross_out", "text/*", "caption", "embed", "head")
-    config.train.clips, config.train.batch = 7_680, 8
-    config.optimizer.lr, config.optimizer.cooldown = 2e-3, 0.4
+    config.train.clips, config.train.batch = 4_000, 8
+    config.optimizer.lr, config.optimizer.cooldown = 4e-3, 0.4
     config.train.evaluate, config.train.log, config.train.save = 0.1, 0.01, 0.1
     config.eval.clips = 128
     config.sampler.guidance = 2.5
