@@ -82,8 +82,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 disk.write_manifest(self.folder / str(step), {**record, "name": name})
             return True
         staging = self.folder / f".saving-{step}"
-        record = {"step": step, "name": name, "meta": meta or {},
-                  "leaves": shapes_of(state)}
+        record = {"step": step, "name": name, "meta": meta or {}, "leaves": shapes_of(state)}
         try:
             if self.primary:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -253,7 +252,8 @@ def load_for_inspection(path: str | os.PathLike, *, step: int | str | None = Non
         if step is None and weights == "ema" and (path / "weights.safetensors").is_file():
             params, meta = load_weights(path / "weights.safetensors")
         else:
-            params, meta = _from_checkpoints(path, build.graph(config)[1], step, weights)
+            params, meta = _from_checkpoints(path, build.trained(config), step, weights)
+            params = build.whole(config, params, lambda: load_for_inspection(config.train.start).params)
     else:
         path = _one_file(path)
         params, meta = load_weights(path)

@@ -63,14 +63,17 @@ def test_targets_are_layers_or_patterns_of_them():
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A finished run, and the config of adapters beside it."""
+    """Weights as a run leaves them, of noise, and the config of adapters beside them."""
     folder = tmp_path_factory.mktemp("lora")
     config = smoke.get_config("dit")
     config.data.path = str(fabricated.latents(folder / "latents"))
-    config.train.clips, config.train.branches, config.eval.clips = 16, (), 4
-    config.optimizer.cooldown = 0.5
-    loop.run(config, folder / "base")
-    config.name, config.train.start, config.train.clips = "adapted", str(folder / "base"), 64
+    rng = np.random.default_rng(0)
+    noise = jax.tree.map(lambda leaf: 0.1 * rng.normal(size=leaf.shape).astype(np.float32), build.graph(config)[1])
+    header = {"config": json.loads(build.to_json(config)), "vae_hash": fabricated.HASH, "id": "noise"}
+    weights.save_weights(folder / "base" / "weights.safetensors", noise, header)
+    config.train.clips, config.train.branches, config.eval.clips, config.eval.times = 32, (), 4, 1
+    config.optimizer.cooldown, config.optimizer.lr, config.optimizer.warmup = 0.5, 0.05, 0.0
+    config.name, config.train.start = "adapted", str(folder / "base")
     config.lora.rank, config.lora.targets = RANK, TARGETS
     return folder, config
 
@@ -88,7 +91,8 @@ def test_a_run_of_adapters_leaves_merged_weights_and_says_what_it_trained(base, 
     adapters, meta = weights.load_weights(folder / "adapters.safetensors")
     count = sum(leaf.size for leaf in jax.tree.leaves(adapters))
     assert record["metrics"]["lora_rank"] == RANK and record["metrics"]["trained"] == count < record["n_total"] / 4
-    assert record["started_from"] and record["n_total"] == sum(leaf.size for leaf in jax.tree.leaves(run.params))
+    assert record["started_from"] == "noise"
+    assert record["n_total"] == sum(leaf.size for leaf in jax.tree.leaves(run.params))
     assert run.meta["id"] == meta["id"] == record["id"]
     merged = lora.merge(old.params, adapters, build.lora_scale(config))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=EQUAL), merged, run.params)
@@ -104,6 +108,9 @@ def test_checkpoints_hold_adapters_alone_and_a_resumed_run_is_the_same(base, ada
     job = loop.Job(config, root / "resumed")
     with job.writer:
         job.advance(None, "checkpoints", stops[-1].start // 2, None)
+    started, before = (checkpoint.load_for_inspection(root / name).params for name in ("resumed", "base"))
+    assert np.array_equal(started["text"]["bytes"], before["text"]["bytes"])
+    assert not np.array_equal(started["head"]["kernel"], before["head"]["kernel"])
     held = job.abstract()
     assert all("adapter" in jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(held.params))
     assert loop.run(config, root / "resumed")[-1]["val_loss"] == record["val_loss"]
