@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     data.held_span = ()  # videos: the part of each file that is held out; empty: a twentieth of the files, by name
     data.cache = 2**28  # videos: bytes of decoded clips that are kept in memory
     data.images = ""  # latents of one-frame clips to train on beside the others, one folder per split; see train.images
+    data.native = ()  # folders of latents of other sizes, packed into rows with those of data.path: train.pack_tokens
     data.vae_hash = ""  # latents: the autoencoder they must come from; empty: any
     data.split = "train"
     data.frames, data.height, data.width, data.fps = 17, 64, 64, 8.0
@@ -87,14 +88,31 @@ def get_config() -> ConfigDict:
 
     config.objective = objective = ConfigDict()
     objective.name = "flow"
-    objective.time = "logit_normal"  # training times: sigmoid(mean + std z), or "uniform"
+    objective.kind = ""  # what the network predicts: x0, eps, v, flow or edm; empty: the objective's own
+    objective.weight = "none"  # of the squared error: "min-snr", or "edm": the lambda of Karras et al. on x0
+    objective.gamma = 5.0  # min-snr: the signal-to-noise ratio above which no weight grows
+    objective.shift_tokens = 0  # tokens of a clip whose times are not shifted; more shift towards noise; 0: no shift
+    objective.time = "logit_normal"  # flow: training times sigmoid(mean + std z), or "mode" (with scale), or "uniform"
     objective.mean, objective.std = 0.6, 1.4
+    objective.scale = 1.29
+    objective.schedule = "linear"  # ddpm: betas, or "cosine"
+    objective.steps, objective.beta_min, objective.beta_max = 1000, 1e-4, 0.02
+    objective.zero_terminal = False  # ddpm: a linear chain rescaled to end in noise alone, for kind v or x0
+    objective.p_mean, objective.p_std = -0.507, 1.2  # edm: of the log of the noise level
+    objective.sigma_min, objective.sigma_max, objective.rho = 0.004, 160.0, 7.0  # edm: levels, in units of the data
     objective.caption_drop = 0.1
     objective.known = (0.8, 0.08, 0.03, 0.03, 0.03, 0.03)  # none, first, last, ends, frames, box
 
     config.sampler = sampler = ConfigDict()
     sampler.name = "heun"
     sampler.steps, sampler.guidance, sampler.shift = 25, 3.0, 1.0
+    sampler.grid = "shifted"  # times, shifted by `shift`; or "karras" or "log-snr", which it does not move
+    sampler.eta = 0.0  # ddim: share of the predicted noise that is drawn anew, 1: ancestral sampling
+    sampler.guidance_known = 1.0  # scale of the known tokens; 1: always shown, other values cost a third prediction
+    sampler.rescale = 0.0  # share of the guided prediction that is brought to the conditional's standard deviation
+    sampler.interval = (0.0, 1.0)  # times t between which there is guidance
+    sampler.zero_star = False  # the unconditional prediction is first scaled to lie nearest to the conditional
+    sampler.zero_steps = 0  # first steps of the sampler that are not walked
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.lr = 2e-3
@@ -114,6 +132,8 @@ def get_config() -> ConfigDict:
     config.train = train = ConfigDict()
     train.clips, train.batch = 32_000, 32
     train.images = 0  # one-frame clips beside each clip, from data.images
+    train.pack_tokens, train.pack_clips = 0, 8  # rows of so many tokens hold clips of any sizes, at most so many; 0: no
+    # rows. With rows, train.clips and train.batch count rows
     train.start = ""  # weights to begin from: a run folder or a weights file; empty: the seed's
     train.log, train.evaluate, train.save = 0.005, 0.1, 0.1  # every such fraction of the run
     train.branches = ()  # stop points, as fractions of the run, that get a cooldown branch of their own
@@ -121,6 +141,7 @@ def get_config() -> ConfigDict:
     config.eval = evaluation = ConfigDict()
     evaluation.clips, evaluation.times = 256, 8
     evaluation.seed = 1234
+    evaluation.matched = False  # also the error at the times and on the scale of flow, whatever the objective
     evaluation.velocity = 0  # clips of uniform motion, in and out of distribution, that annealed weights go on from
 
     config.mesh = mesh = ConfigDict()

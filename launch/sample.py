@@ -1,6 +1,7 @@
 """Draws video from captions with a finished run.
 
     python -m launch.sample --run=experiments/004_every_family --prompt="a red circle moves right" --out=out.mp4
+    python -m launch.sample --prompt="a red circle" --sampler=unipc --steps=10 --grid=karras --interval=0.2,0.9
 
 `--out` ends in .mp4, .gif or .webp; a contact sheet .png is written beside it. `--image` starts from a picture.
 """
@@ -20,8 +21,31 @@ HEIGHT = flags.DEFINE_integer("height", 0, "pixels; 0: as trained", lower_bound=
 WIDTH = flags.DEFINE_integer("width", 0, "pixels; 0: as trained", lower_bound=0)
 STEPS = flags.DEFINE_integer("steps", 0, "sampler steps; 0: as configured", lower_bound=0)
 GUIDANCE = flags.DEFINE_float("guidance", -1.0, "classifier-free guidance; negative: as configured")
-SAMPLER = flags.DEFINE_string("sampler", "", "euler, heun, ddim or ddpm; empty: as configured")
+SAMPLER = flags.DEFINE_string("sampler", "", "ddim, ddpm, dpmpp, euler, heun, sde or unipc; empty: as configured")
+GRID = flags.DEFINE_string("grid", "", "times of the sampler: shifted, karras or log-snr; empty: as configured")
+ETA = flags.DEFINE_float("eta", None, "ddim: share of the noise that is drawn anew, 0 to 1")
+RESCALE = flags.DEFINE_float("rescale", None, "share of the guided prediction brought to the unguided one's spread")
+INTERVAL = flags.DEFINE_list("interval", None, "times between which there is guidance, e.g. 0.2,0.9; noise is at 1")
+ZERO_STAR = flags.DEFINE_bool("zero_star", None, "scale the unguided prediction to lie nearest to the captioned one")
+ZERO_STEPS = flags.DEFINE_integer("zero_steps", None, "first steps that are not walked")
+GUIDANCE_KNOWN = flags.DEFINE_float("guidance_known", None, "guidance by the given picture; 1: shown, without guidance")
+GUIDE_RUN = flags.DEFINE_string("guide_run", "", "a weaker run that guides in place of the model without caption")
 VAE = flags.DEFINE_string("vae", "", "autoencoder weights; empty: those the run was trained on")
+
+
+def changes() -> dict:
+    """The fields of config.sampler that flags replace. InputError for an interval that is not two numbers."""
+    from sora_jax.types import InputError
+
+    flagged = {"grid": GRID.value or None, "eta": ETA.value, "rescale": RESCALE.value, "interval": INTERVAL.value,
+               "zero_star": ZERO_STAR.value, "zero_steps": ZERO_STEPS.value, "guidance_known": GUIDANCE_KNOWN.value}
+    if INTERVAL.value is not None:
+        try:
+            low, high = map(float, INTERVAL.value)
+        except ValueError as error:
+            raise InputError(f"--interval={','.join(INTERVAL.value)}: give two times, for example 0.2,0.9") from error
+        flagged["interval"] = (low, high)
+    return {name: value for name, value in flagged.items() if value is not None}
 
 
 def run() -> None:
@@ -35,7 +59,9 @@ def run() -> None:
     out = Path(OUT.value)
     if out.suffix not in video.WRITERS:
         raise InputError(f"--out={out}: the ending must be one of {', '.join(video.WRITERS)}")
+    asked = changes()
     pipeline = Pipeline.open(RUN.value, VAE.value)
+    guide = Pipeline.open(GUIDE_RUN.value, VAE.value) if GUIDE_RUN.value else None
     data = pipeline.config.data
     size = (FRAMES.value or data.frames, HEIGHT.value or data.height, WIDTH.value or data.width)
     first = {}
@@ -46,7 +72,8 @@ def run() -> None:
         first = {"known": np.arange(frames) == 0, "clips": clips}
     clips = pipeline.sample(
         PROMPT.value, seed=SEED.value, size=size, steps=STEPS.value or None,
-        guidance=None if GUIDANCE.value < 0 else GUIDANCE.value, sampler=SAMPLER.value or None, **first,
+        guidance=None if GUIDANCE.value < 0 else GUIDANCE.value, sampler=SAMPLER.value or None,
+        changes=asked, guide=guide, **first,
     )
     for i, clip in enumerate(clips):
         path = out if len(clips) == 1 else out.with_stem(f"{out.stem}-{i}")

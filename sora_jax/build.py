@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from sora_jax import lora, pretrained, registry
 from sora_jax import mesh as meshes
 from sora_jax.diffusion import joint
+from sora_jax.diffusion.guidance import Guidance
 from sora_jax.train import ema as averages
 from sora_jax.train import state, widths
 from sora_jax.types import ConfigError
@@ -25,7 +26,7 @@ def section(config: ConfigDict | Mapping[str, Any], name: str, cls, **given: Any
     """The dataclass `cls` from the fields of `config.<name>` that it has; `given` come from elsewhere in the config."""
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in config[name].items()}
     fields = {field.name for field in dataclasses.fields(cls)}
-    return cls(**{key: v for key, v in values.items() if key in fields}, **given)
+    return cls(**{key: v for key, v in values.items() if key in fields} | given)
 
 
 def vae_config(config: ConfigDict):
@@ -136,6 +137,13 @@ def sampler(config: ConfigDict):
     return registry.load("samplers", config.sampler.name)
 
 
+def sampling(config: ConfigDict) -> dict[str, Any]:
+    """How the sampler walks and is guided, as `generate` takes it (older configs had less to choose)."""
+    rule = config.sampler
+    return {"steps": rule.steps, "guidance": rule.guidance, "shift": rule.shift, "grid": rule.get("grid", "shifted"),
+            "eta": rule.get("eta", 0.0), "rule": section(config, "sampler", Guidance)}
+
+
 def ema(config: ConfigDict):
     """The average of the weights that is evaluated and kept."""
     return averages.Power(config.ema.horizon)
@@ -164,6 +172,17 @@ def critic_config(config: ConfigDict):
 def velocity_clips(config: ConfigDict) -> int:
     """Clips of uniform motion that annealed weights go on from (0 in configs from before there were any)."""
     return config.eval.get("velocity", 0)
+
+
+def row(config: ConfigDict) -> tuple[int, int]:
+    """Tokens of a packed row and the clips that it holds at most; (0, 0) where clips are not packed."""
+    tokens = config.train.get("pack_tokens", 0)
+    return (tokens, config.train.pack_clips) if tokens else (0, 0)
+
+
+def at(config: ConfigDict, path: str) -> ConfigDict:
+    """The config with another folder of data."""
+    return ConfigDict({**config, "data": {**config.data, "path": path}})
 
 
 def one_frame(config: ConfigDict) -> ConfigDict:
@@ -219,12 +238,17 @@ def layout(config: ConfigDict) -> tuple[int, int, int]:
 
 
 def forward_flops(config: ConfigDict) -> dict[str, int]:
-    """Forward FLOPs of one training clip, and of the one-frame clips beside it, by group, exact and analytic."""
+    """Forward FLOPs of one training clip, and of the one-frame clips beside it, or of one packed row, by group, exact
+    and analytic."""
     if config.stage == "vae":
         module, seen = registry.load("models", config.vae.name), clip_shape(config)
         return module.flops(vae_config(config), *seen) | pretrained.flops(config, *seen) | critic_flops(config)
     dit, text = model_config(config)
     flops, images = registry.load("models", config.model.name).flops, images_per_clip(config)
+    tokens, most = row(config)
+    if tokens:  # of a row, which costs as much however full it is
+        made = flops(dit, text, tokens, most * text.states, levels=2 * most)
+        return {**made, "text": most * made["text"]}
     clip = flops(dit, text, tokens_per_clip(config), text.states, layout=layout(config))
     if not images:
         return clip

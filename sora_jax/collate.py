@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from sora_jax.types import Batch, Clip, InputError
+from sora_jax.types import Batch, Clip, InputError, Packed
 
 CANDIDATES = 4
 
@@ -74,6 +74,11 @@ def pixels(drawn: tuple | list[Clip]) -> Batch:
     """Pixels without captions, for the autoencoder. Takes what `draw` returns, or a list of clips."""
     videos = drawn[0] if isinstance(drawn, tuple) else np.stack([clip.video for clip in drawn])
     return Batch(videos, np.zeros((len(videos), 1), np.uint8), np.zeros((len(videos), 1), bool))
+
+
+def rows(items: list[dict]) -> Packed:
+    """Rows of clips of any sizes, for the transformer."""
+    return Packed(*(np.stack([item[name] for item in items]) for name in Packed._fields))
 
 
 def latents(items: list[dict]) -> Batch:

@@ -17,13 +17,15 @@ def budget(config: ConfigDict) -> Budget:
     states, text = config.text.length // config.text.pool, config.text
     images = build.images_per_clip(config)
     share = build.tokens_per_clip(build.one_frame(config)) / build.tokens_per_clip(config) if images else 0.0
+    row, most = build.row(config)
+    captions = max(most, 1)
     return Budget.make(
-        counts, build.forward_flops(config), tokens=build.tokens_per_clip(config), clips=config.train.clips,
+        counts, build.forward_flops(config), tokens=row or build.tokens_per_clip(config), clips=config.train.clips,
         batch=config.train.batch, width=width, depth=depth, mesh=dict(config.mesh), dtype=config.dtype,
         remat=config.model.remat, mlp_ratio=config.model.mlp_ratio, heads=config.model.heads,
-        text_tokens=states if dit else 0, single=single(config),
+        text_tokens=captions * states if dit else 0, single=single(config),
         images=images, image_share=share, beside=build.critic_params(config), adapted=build.adapted_params(config),
-        text=text_elements(states, text.length, text.width, text.depth, text.heads) if dit else 0,
+        text=captions * text_elements(states, text.length, text.width, text.depth, text.heads) if dit else 0,
     )
 
 

@@ -1,8 +1,9 @@
 """From captions to latents: one compiled call that encodes the captions once and walks the sampler's times.
 
-Guidance runs the conditional and unconditional predictions as one doubled batch. Known tokens are held at their value
-and at level 0, so image-to-video, extension, joining and inpainting are the same call with another mask.
+Guidance runs the predictions with and without caption (and known tokens) as one batch. Known tokens are held at their
+value and at level 0, so image-to-video, extension, joining and inpainting are the same call with another mask.
 """
+import inspect
 from functools import partial
 from types import ModuleType
 
@@ -11,32 +12,61 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, UInt8
 
-from sora_jax.diffusion import times
-from sora_jax.diffusion.guidance import guide
-from sora_jax.diffusion.path import split
-from sora_jax.types import InputError
+from sora_jax.diffusion import grids
+from sora_jax.diffusion.guidance import Guidance, combine
+from sora_jax.diffusion.path import corrupt, split, target
+from sora_jax.types import ConfigError, InputError
+
+PLAIN = Guidance()
 
 
 def generate(model: nnx.Module, objective, sampler_module: ModuleType, *, text: UInt8[Array, "b l"],
              mask: Bool[Array, "b l"], shape: tuple[int, int, int, int], steps: int, guidance: float = 1.0,
              shift: float = 1.0, key: jax.Array, known: Bool[Array, "b n"] | None = None,
-             x_known: Float[Array, "b fl hl wl z"] | None = None) -> Float[Array, "b fl hl wl z"]:
+             x_known: Float[Array, "b fl hl wl z"] | None = None, grid: str = "shifted", eta: float = 0.0,
+             rule: Guidance = PLAIN, guide_model: nnx.Module | None = None) -> Float[Array, "b fl hl wl z"]:
     """Latents of `shape` = (fl, hl, wl, z) for each caption, a pure function of the key.
 
-    `known` marks the tokens whose value is taken from `x_known`. Raises InputError if only one of the two is given."""
+    `known` marks the tokens whose value is taken from `x_known`. `rule` refines guidance. `guide_model`, of the same
+    tokens and objective, takes the place of the prediction without caption (Karras et al. 2024, arXiv 2406.02507,
+    eq. 3). Raises InputError if only one of known and x_known is given, ConfigError for what does not fit together."""
     if (known is None) != (x_known is None):
         raise InputError("generate needs known and x_known together: which tokens are given, and their values")
+    check(sampler_module, steps, grid, eta, rule)
     graph, params = nnx.split(model)
     given = None if known is None else (jnp.asarray(known), jnp.asarray(x_known, jnp.float32))
+    apart = given is not None and rule.guidance_known != 1.0
+    if apart and guide_model is not None:
+        raise ConfigError(f"sampler.guidance_known={rule.guidance_known} with a guiding model: it takes the place of "
+                          "the predictions that know less; use guidance_known=1")
+    guided = guidance != 1.0 or apart
+    guide_graph, guide_params = nnx.split(guide_model) if guided and guide_model is not None else (None, None)
     return run(params, jnp.asarray(text), jnp.asarray(mask), given, key, jnp.float32(guidance), jnp.float32(shift),
-               graph=graph, objective=objective, sample=sampler_module.sample, shape=tuple(shape), steps=steps,
-               guided=guidance != 1.0)
+               guide_params, graph=graph, objective=objective, sample=sampler_module.sample, shape=tuple(shape),
+               steps=steps, guided=guided, grid=grid, eta=float(eta), rule=rule, guide_graph=guide_graph)
 
 
-@partial(jax.jit, static_argnames=("graph", "objective", "sample", "shape", "steps", "guided"))
-def run(params, text, mask, given, key, guidance, shift, *, graph, objective, sample, shape, steps, guided):
+def check(sampler_module: ModuleType, steps: int, grid: str, eta: float, rule: Guidance) -> None:
+    """ConfigError unless there is such a grid, the sampler takes such an eta, and a step is left to walk."""
+    grids.check(grid)
+    if steps < 1:
+        raise ConfigError(f"sampler.steps={steps} must be positive")
+    if eta < 0 or eta > 1:
+        raise ConfigError(f"sampler.eta={eta} is not in [0, 1]")
+    if eta and "eta" not in inspect.signature(sampler_module.sample).parameters:
+        raise ConfigError(f"sampler.eta={eta} is for sampler.name='ddim'; {sampler_module.__name__.split('.')[-1]} has "
+                          "no such choice, set it to 0")
+    if rule.zero_steps >= steps:
+        raise ConfigError(f"sampler.zero_steps={rule.zero_steps} leaves nothing of sampler.steps={steps}; give fewer")
+
+
+@partial(jax.jit, static_argnames=("graph", "objective", "sample", "shape", "steps", "guided", "grid", "eta", "rule",
+                                   "guide_graph"))
+def run(params, text, mask, given, key, guidance, shift, guide_params, *, graph, objective, sample, shape, steps,
+        guided, grid, eta, rule, guide_graph):
     """`generate` with everything that decides the program as a static argument."""
     model = nnx.merge(graph, params)
+    guide_model = None if guide_graph is None else nnx.merge(guide_graph, guide_params)
     key_noise, key_sampler = jax.random.split(key)
     noise, positions = model.tokenise(jax.random.normal(key_noise, (text.shape[0], *shape)))
     known = jnp.zeros(noise.shape[:2], bool) if given is None else given[0]
@@ -45,23 +75,64 @@ def run(params, text, mask, given, key, guidance, shift, *, graph, objective, sa
     def hold(x):
         return jnp.where(known[:, :, None], clean, x)
 
-    denoise = denoiser(model, objective, text, mask, positions, known, guidance if guided else None)
-    tokens = sample(denoise, hold(noise), times.grid(steps, shift), objective.path, key_sampler, hold)
+    denoise = denoiser(model, objective, text, mask, positions, known, guidance if guided else None, rule=rule,
+                       noise=None if given is None else noise, guide_model=guide_model, layout=model.layout(shape[:3]))
+    # A velocity of zero leaves x as it is: the first steps of CFG-Zero* are those that are not walked.
+    times = grids.grid(grid, steps, objective.path, shift)[rule.zero_steps:]
+    tokens = sample(denoise, hold(noise), times, objective.path, key_sampler, hold, **({"eta": eta} if eta else {}))
     return model.untokenise(tokens, shape[:3])
 
 
-def denoiser(model, objective, text, mask, positions, known, guidance):
-    """x, t -> (x0, eps) for a batch of captions, guided unless `guidance` is None."""
-    copies = 1 if guidance is None else 2
-    empty = [jnp.zeros_like(mask)] * (copies - 1)
-    states = model.encode_text(jnp.tile(text, (copies, 1)), jnp.concatenate([mask, *empty]))
-    places, level = (jnp.concatenate([part] * copies) for part in (positions, (~known).astype(jnp.int32)))
+def denoiser(model, objective, text, mask, positions, known, guidance, *, rule=PLAIN, noise=None, guide_model=None,
+             layout=None):
+    """x, t -> (x0, eps) for a batch of captions, guided unless `guidance` is None.
 
-    def denoise(x, t):
+    `noise` is what stands, at level t, in the place of known tokens where a prediction is made without them; only a
+    rule whose guidance_known is not 1 needs it. `guide_model` is shown the same as the model. `layout`: of the tokens,
+    (frames, rows, columns)."""
+    known = jnp.asarray(known)
+    seeing = [(mask, known)]
+    if guidance is not None and guide_model is None:
+        seeing += [(jnp.zeros_like(mask), known)]
+        if noise is not None and rule.guidance_known != 1.0:
+            seeing += [(jnp.zeros_like(mask), jnp.zeros_like(known))]
+    passes = predictor(model, objective, text, positions, seeing, noise, layout)
+    other = None if guide_model is None else predictor(guide_model, objective, text, positions, seeing, noise, layout)
+    kind = "flow" if rule.zero_star else objective.kind
+
+    def guided(x, t):
+        predictions = passes(x, t) if other is None else [*passes(x, t), *other(x, t)]
+        if kind != objective.kind:
+            predictions = [target(objective.path, kind, *split(objective.path, objective.kind, one, x, t), t)
+                           for one in predictions]
+        return split(objective.path, kind, combine(rule, guidance, ~known, *predictions), x, t)
+
+    def plain(x, t):
+        return split(objective.path, objective.kind, passes(x, t)[0], x, t)
+
+    if guidance is None:
+        return plain
+    if rule.everywhere:
+        return guided
+    alone = denoiser(model, objective, text, mask, positions, known, None, layout=layout)
+    low, high = rule.interval
+    return lambda x, t: jax.lax.cond((low <= t) & (t <= high), guided, alone, x, t)
+
+
+def predictor(model, objective, text, positions, seeing, noise, layout):
+    """x, t -> the predictions of one batch that shows the same tokens with each (mask of the caption, known tokens) of
+    `seeing`; the last may know none, and sees `noise` at level t in their place."""
+    copies, first = len(seeing), seeing[0][1]
+    states = model.encode_text(jnp.tile(text, (copies, 1)), jnp.concatenate([mask for mask, _ in seeing]))
+    places = jnp.concatenate([positions] * copies)
+    level = jnp.concatenate([(~known).astype(jnp.int32) for _, known in seeing])
+
+    def predict(x, t):
+        shown = [x] * copies
+        if copies == 3:
+            shown[2] = jnp.where(first[:, :, None], corrupt(objective.path, x, noise, t), x)
         levels = jnp.broadcast_to(jnp.stack([jnp.zeros_like(t), t]), (places.shape[0], 2))
-        prediction = model(jnp.concatenate([x] * copies), places, levels, level, None, None, text_states=states)
-        if guidance is not None:
-            prediction = guide(*jnp.split(prediction, 2), guidance)
-        return split(objective.path, objective.kind, prediction, x, t)
+        prediction = model(jnp.concatenate(shown), places, levels, level, None, None, text_states=states, layout=layout)
+        return jnp.split(prediction, copies)
 
-    return denoise
+    return predict

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from sora_jax import build, costs, validation
 from sora_jax.train import population, state
 from sora_jax.train.program import program
-from sora_jax.types import Batch
+from sora_jax.types import Batch, Packed
 
 WARM = 3  # updates before the clock starts
 
@@ -33,12 +33,19 @@ class Measured(NamedTuple):
     planned_bytes: int
 
 
-def random_batch(config: ConfigDict) -> Batch | tuple[Batch, Batch]:
+def random_batch(config: ConfigDict) -> Batch | Packed | tuple[Batch, Batch]:
     """What one update of the run takes, of noise."""
     rng, count = np.random.default_rng(0), config.train.batch
     if config.stage == "vae":
         pixels = rng.integers(0, 255, (count, *build.clip_shape(config), 3), np.uint8)
         return Batch(pixels, np.zeros((count, 1), np.uint8), np.zeros((count, 1), bool))
+
+    tokens, most = build.row(config)
+    if tokens:
+        segments = np.broadcast_to(np.arange(tokens) * most // tokens, (count, tokens)).astype(np.int32)
+        text = rng.integers(97, 122, (count, most, config.text.length), np.uint8)
+        return Packed(rng.normal(size=(count, tokens, build.model_config(config)[0].elements)).astype(np.float32),
+                      np.zeros((count, tokens, 3), np.float32), segments, text, np.ones(text.shape, bool))
 
     def latents(shape, clips):
         text = rng.integers(97, 122, (clips, config.text.length), np.uint8)

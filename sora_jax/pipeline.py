@@ -2,9 +2,10 @@
 
 `Pipeline.open(path)` finds the autoencoder through the run's config and refuses another one than it was trained on.
 """
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +14,12 @@ from flax import nnx
 from jaxtyping import Bool, Shaped, UInt8
 from ml_collections import ConfigDict
 
-from sora_jax import build, checkpoint, coder, generate, registry
-from sora_jax.types import InputError
+from sora_jax import build, checkpoint, coder, generate, registry, validation
+from sora_jax.types import ConfigError, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
+CHOICES = ("name", "steps", "guidance", "shift", "grid", "eta", "guidance_known", "rescale", "interval", "zero_star",
+           "zero_steps")  # of config.sampler
 
 
 def autoencoder(path: str | Path, near: Path | None = None, want: str | None = None) -> tuple[nnx.Module, dict]:
@@ -76,6 +79,31 @@ class Pipeline(NamedTuple):
         build.tokens_per_clip(changed)
         return build.latent_shape(changed)
 
+    def changed(self, changes: Mapping[str, Any]) -> ConfigDict:
+        """The config with these fields of its sampler. ConfigError if there is no such field or it cannot be so."""
+        for name in changes:
+            if name not in CHOICES:
+                near = difflib.get_close_matches(name, CHOICES, n=1)
+                raise ConfigError(f"sampler has no {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}it has "
+                                  f"{', '.join(CHOICES)}")
+        plain = self.config.to_dict()
+        config = ConfigDict({**plain, "sampler": {**plain["sampler"], **changes}})
+        validation.check_sampler(config)
+        return config
+
+    def guiding(self, guide: "Pipeline") -> nnx.Module:
+        """The model of `guide`. InputError unless it takes this one's tokens and captions and predicts as it does."""
+        ours, theirs = self.config, guide.config
+        same = {"model.patch": (ours.model.patch, theirs.model.patch),
+                "text": tuple((each.text.name, each.text.length) for each in (ours, theirs)),
+                "an autoencoder": tuple(checkpoint.weights_hash(nnx.state(each.vae)) for each in (self, guide)),
+                "objective": tuple((rule.path, rule.kind) for rule in map(build.objective, (ours, theirs)))}
+        for name, (one, other) in same.items():
+            if one != other:
+                raise InputError(f"the guiding run has {name}={other}, the run itself {one}; choose one that was"
+                                 " trained alike, smaller or for less long")
+        return guide.model
+
     def sample(
         self,
         prompts: Sequence[str],
@@ -88,17 +116,23 @@ class Pipeline(NamedTuple):
         known: Bool[np.ndarray, "fl"] | None = None,
         clips: UInt8[np.ndarray, "b f h w c"] | None = None,
         batch: int = 16,
+        changes: Mapping[str, Any] | None = None,
+        guide: "Pipeline | None" = None,
     ) -> UInt8[np.ndarray, "b f h w c"]:
         """One clip per prompt, a pure function of (weights, prompts, seed, options).
 
         `size` is (frames, height, width). `known` marks the latent frames that are taken from `clips` (same size), so
-        the first alone is image-to-video and the last alone extends backwards. Raises ConfigError, InputError.
+        the first alone is image-to-video and the last alone extends backwards. `changes` replaces further fields of
+        config.sampler. `guide` is a weaker model that guides in place of the prediction without caption. Raises
+        ConfigError, InputError.
         """
-        rule, data = self.config.sampler, self.config.data
+        asked = {"name": sampler, "steps": steps, "guidance": guidance}
+        config = self.changed(dict(changes or {}) | {name: part for name, part in asked.items() if part is not None})
+        weaker, data = None if guide is None else self.guiding(guide), config.data
         shape = self.latent_shape(*(size or (data.frames, data.height, data.width)))
         if (known is None) != (clips is None):
             raise InputError("known frames and the clips they come from go together")
-        text, mask = (jnp.asarray(part) for part in tokens(self.config, prompts))
+        text, mask = (jnp.asarray(part) for part in tokens(config, prompts))
         given = None if clips is None else encode(self.vae, clips)
         drawn = []
         for start in range(0, len(prompts), batch):
@@ -110,10 +144,9 @@ class Pipeline(NamedTuple):
                 hold = {"known": self.model.tokenise(every)[0][..., 0] > 0.5, "x_known": given[part]}
             drawn.append(
                 generate.generate(
-                    self.model, build.objective(self.config), registry.load("samplers", sampler or rule.name),
-                    text=text[part], mask=mask[part], shape=shape, steps=steps or rule.steps,
-                    guidance=rule.guidance if guidance is None else guidance, shift=rule.shift,
-                    key=jax.random.fold_in(jax.random.key(seed), start), **hold,
+                    self.model, build.objective(config), build.sampler(config), text=text[part], mask=mask[part],
+                    shape=shape, key=jax.random.fold_in(jax.random.key(seed), start), guide_model=weaker,
+                    **build.sampling(config), **hold,
                 )
             )
         return decode(self.vae, jnp.concatenate(drawn), batch)

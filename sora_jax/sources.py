@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sora_jax import build, collate, registry
+from sora_jax import build, collate, packing, registry
 from sora_jax.types import ConfigError
 
 DRAWS, WINDOWS = 64, 2**20  # windows of a clip, and of a whole dataset, before one comes again; the larger counts
@@ -40,7 +40,10 @@ def whole_clips(config: ConfigDict):
 
 
 def training_source(config: ConfigDict):
-    """(source, collate) of the run: windows of pixels for the autoencoder, cached latents for the transformer."""
+    """(source, collate) of the run: windows of pixels for the autoencoder, cached latents for the transformer, or
+    rows that are packed of them."""
+    if build.row(config)[0]:
+        return packed_source(config), collate.rows
     source = dataset(config)
     if config.stage != "vae":
         check_latents(config, source)
@@ -49,6 +52,19 @@ def training_source(config: ConfigDict):
         draws = max(DRAWS, -(-WINDOWS // len(source)))
         source = collate.Windows(source, config.data.crop_frames or config.data.frames, config.data.crop, draws)
     return source, collate.pixels
+
+
+def packed_source(config: ConfigDict) -> packing.Packed:
+    """Rows of the clips of all folders. ConfigError, InputError if one of them does not fit beside the others."""
+    tokens, most = build.row(config)
+    made = [dataset(build.at(config, path)) for path in (config.data.path, *config.data.native)]
+    check_latents(config, made[0])
+    for source, path in zip(made[1:], config.data.native, strict=True):
+        for key in ("vae_hash", "length", "fps"):
+            if source.meta.get(key) != made[0].meta.get(key):
+                raise ConfigError(f"data.native: the latents in {path} have {key} {source.meta.get(key)!r}, those in "
+                                  f"{config.data.path} {made[0].meta.get(key)!r}; encode them alike")
+    return packing.Packed(made, config.model.patch, tokens, most, config.data.seed)
 
 
 def image_source(config: ConfigDict):

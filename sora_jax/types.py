@@ -1,4 +1,4 @@
-"""The vocabulary every other file shares: axis alphabet, `Clip`, `Batch`, `Scalars`.
+"""The vocabulary every other file shares: axis alphabet, `Clip`, `Batch`, `Packed`, `Scalars`.
 
 Axes: `b` clips · `f h w c` pixels · `fl hl wl z` latents · `n` tokens · `p` patch elements · `d` width ·
 `a e` heads and head width · `l m` caption positions and caption width · `k` noise levels · `""` a scalar.
@@ -6,7 +6,7 @@ Axes: `b` clips · `f h w c` pixels · `fl hl wl z` latents · `n` tokens · `p`
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 Scalars = dict[str, Float[Array, ""]]
 Truth = dict[str, Any]
@@ -27,6 +27,17 @@ class Batch(NamedTuple):
     x: Shaped[Array, "b f h w c"]
     text: UInt8[Array, "b l"]
     mask: Bool[Array, "b l"]
+
+
+class Packed(NamedTuple):
+    """Clips of any sizes side by side in rows of one length: tokens, their positions, and which of the row's clips each
+    is of, -1 where there is none; and a caption for each clip."""
+
+    tokens: Float[Array, "b n p"]
+    positions: Float[Array, "b n 3"]
+    segments: Int[Array, "b n"]
+    text: UInt8[Array, "b s l"]
+    mask: Bool[Array, "b s l"]
 
 
 class ConfigError(ValueError):

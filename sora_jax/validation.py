@@ -5,7 +5,7 @@ Enters: a config. Leaves: nothing, or a one-line ConfigError that names the fiel
 import jax
 from ml_collections import ConfigDict
 
-from sora_jax import build, pretrained, registry
+from sora_jax import build, generate, pretrained, registry
 from sora_jax.train import ema as averages
 from sora_jax.train import optimizer, widths
 from sora_jax.types import ConfigError
@@ -32,17 +32,19 @@ def validate(config: ConfigDict, here: bool = True) -> None:
         raise ConfigError(f"dtype={config.dtype!r}: the autoencoder computes in float32 only")
     if config.stage == "dit":
         build.model_config(config)
-        build.sampler(config)
+        check_sampler(config)
     if here:
         pretrained.check(config)
-    if hasattr(build.objective(config), "errors") != (config.stage == "dit"):
+    if hasattr(registry.load("objectives", config.objective.name).Objective, "errors") != (config.stage == "dit"):
         fit = ", ".join(name for name in registry.names("objectives") if (name == "vae") == (config.stage == "vae"))
         raise ConfigError(f"objective.name={config.objective.name!r} does not train stage={config.stage!r}; use {fit}")
+    build.objective(config)
     if here and (config.data.name == "latents") != (config.stage == "dit"):
         raise ConfigError(f"data.name={config.data.name!r} does not feed stage={config.stage!r}: a transformer trains"
                           " on latents, which python -m launch.encode makes, an autoencoder on clips")
     check_images(config)
     check_critic(config)
+    check_rows(config)
     check_lora(config, here)
     if (clips := build.velocity_clips(config)) < 0 or clips and config.stage != "dit":
         raise ConfigError(f"eval.velocity={clips} for stage={config.stage!r}: give a number of clips for a transformer "
@@ -72,6 +74,12 @@ def check_numbers(config: ConfigDict) -> None:
                           f" into clips of {(data.frames, data.height, data.width)}; make them smaller")
 
 
+def check_sampler(config: ConfigDict) -> None:
+    """ConfigError unless there is such a sampler and it can walk such a grid with such guidance."""
+    how = build.sampling(config)
+    generate.check(build.sampler(config), how["steps"], how["grid"], how["eta"], how["rule"])
+
+
 def check_images(config: ConfigDict) -> None:
     """ConfigError unless one-frame clips are asked for with a folder of them, for a transformer that can take them."""
     images, path = build.images_per_clip(config), config.data.get("images", "")
@@ -82,6 +90,24 @@ def check_images(config: ConfigDict) -> None:
         raise ConfigError(f"train.images={images} is for stage='dit'; an autoencoder learns from windows of clips")
     if images:
         build.tokens_per_clip(build.one_frame(config))
+
+
+def check_rows(config: ConfigDict) -> None:
+    """ConfigError unless rows are of a transformer, hold the clips of data.path, and stand alone."""
+    (tokens, most), native = build.row(config), config.data.get("native", ())
+    if not tokens:
+        if native:
+            raise ConfigError(f"data.native={tuple(native)}: clips of several sizes are trained on in rows; give "
+                              "train.pack_tokens, the tokens of one")
+        return
+    if config.stage != "dit":
+        raise ConfigError(f"train.pack_tokens={tokens} is for stage='dit'; an autoencoder learns from windows")
+    if tokens < build.tokens_per_clip(config) or most < 1:
+        raise ConfigError(f"train.pack_tokens={tokens}, train.pack_clips={most}: a row must take a clip of data.path, "
+                          f"which has {build.tokens_per_clip(config)} tokens")
+    if build.images_per_clip(config):
+        raise ConfigError(f"train.images={config.train.images} with train.pack_tokens={tokens}: pictures are packed "
+                          "like other clips; give their folder in data.native, and train.images=0")
 
 
 def check_critic(config: ConfigDict) -> None:

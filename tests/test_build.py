@@ -58,7 +58,7 @@ BAD = [
     ("dit", {"objective.name": "flw"}, "objectives has no 'flw'; did you mean 'flow'?"),
     ("dit", {"sampler.name": "hun"}, "samplers has no 'hun'; did you mean 'heun'?"),
     ("vae", {"data.name": "physic"}, "datasets has no 'physic'; did you mean 'physics'?"),
-    ("dit", {"objective.name": "vae"}, "objective.name='vae' does not train stage='dit'; use ddpm, flow"),
+    ("dit", {"objective.name": "vae"}, "objective.name='vae' does not train stage='dit'; use ddpm, edm, flow"),
     ("dit", {"data.name": "physics"}, "data.name='physics' does not feed stage='dit': .* launch.encode"),
     ("vae", {"data.name": "latents"}, "data.name='latents' does not feed stage='vae'"),
     ("dit", {"model.patch": (1, 3, 2)}, r"model.patch=\(1, 3, 2\) .* 4 rows is not a multiple of 3; change"),

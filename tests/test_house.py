@@ -23,8 +23,8 @@ A_TABLE = {"configs/base.py": "get_config"}  # every field with its default: a l
 
 ASSEMBLED = ("types registry lora mesh disk page video video.* loader weights report collate generate build sources "
              "validation costs checkpoint lease sweeping board measure study pipeline encoding judge streaming tiling "
-             "bridge rows layouts layouts.* captions torch_file pretrained appraise coder reconstructing scaling.* "
-             "adapter_file train.* datasets.* evals.*")
+             "bridge packing preflight rows layouts layouts.* captions torch_file pretrained appraise coder "
+             "reconstructing adapter_file scaling.* train.* datasets.* evals.*")
 
 # A file (the first pattern that fits) may import these files of ours, and no others.
 LAYERS = {
@@ -66,6 +66,7 @@ LAYERS = {
     "sora_jax.weights": "types mesh disk",
     "sora_jax.report": "types mesh disk page",
     "sora_jax.collate": "types",
+    "sora_jax.packing": "types",
     # 4 assembly: models, objectives and samplers only through the registry; never the doors
     "sora_jax.generate": "types diffusion.*",
     "sora_jax*": f"{ASSEMBLED} diffusion.* worlds.*",

@@ -93,3 +93,24 @@ def test_pixels_survive_a_round_trip_through_latents(pipe):
     error = ((back.astype(float) - clips) ** 2).mean()
     assert 10 * np.log10(255**2 / error) > 30
     assert video.contact_sheet([clips[0], back[0]]).ndim == 3
+
+
+def test_fields_of_the_sampler_can_be_changed(pipe):
+    prompt, how = ["a red circle moves right"], {"steps": 3, "sampler": "unipc"}
+    plain, changed = (pipe.sample(prompt, **how, changes=fields) for fields in ({}, {"grid": "karras", "rescale": 0.7}))
+    assert (plain != changed).any()
+    for fields, words in (({"resacle": 0.7}, "did you mean 'rescale'"), ({"eta": 0.5}, "unipc has no such choice"),
+                          ({"zero_steps": 3}, "leaves nothing of sampler.steps=3")):
+        with pytest.raises(ConfigError, match=words):
+            pipe.sample(prompt, **how, changes=fields)
+
+
+def test_another_run_guides_if_it_was_trained_alike(pipe):
+    """A run that guides itself has nothing to add, whatever the scale."""
+    prompt = ["a red circle moves right"]
+    alone, guided = (pipe.sample(prompt, steps=2, guidance=scale, guide=pipe).astype(int) for scale in (1.0, 4.0))
+    assert np.abs(alone - guided).max() <= 1
+    foreign = pipe._replace(config=pipe.config.copy_and_resolve_references())
+    foreign.config.model.patch = (1, 1, 1)
+    with pytest.raises(InputError, match="the guiding run has model.patch"):
+        pipe.sample(prompt, guide=foreign)

@@ -5,7 +5,7 @@ of the frames, for interpolation and extension · box: everything outside a rand
 """
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 PATTERNS = ("none", "first", "last", "ends", "frames", "box")
 
@@ -33,6 +33,17 @@ def random_known(key: jax.Array, positions: Float[Array, "b n 3"],
         return (options & (jnp.arange(len(PATTERNS)) == index)[:, None]).any(axis=0)
 
     return jax.vmap(one)(jax.random.split(key_where, positions.shape[0]), which, positions)
+
+
+def random_known_packed(key: jax.Array, positions: Float[Array, "b n 3"], segments: Int[Array, "b n"], clips: int,
+                        probabilities: tuple[float, ...]) -> Bool[Array, "b n"]:
+    """`random_known` for each of the `clips` of a row; padding, in segment -1, is never known."""
+    mine = segments[:, None] == jnp.arange(clips)[:, None]  # b s n
+    # Tokens of others stand where the clip's first token stands, so that they change no least and no largest place.
+    first = jnp.take_along_axis(positions, jnp.argmax(mine, axis=-1)[..., None], axis=1)
+    places = jnp.where(mine[..., None], positions[:, None], first[:, :, None])
+    given = random_known(key, places.reshape(-1, *places.shape[2:]), probabilities).reshape(mine.shape)
+    return (given & mine).any(axis=1)
 
 
 def random_frames(key: jax.Array, frame: Float[Array, "n"]) -> Bool[Array, "n"]:

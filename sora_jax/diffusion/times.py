@@ -1,4 +1,4 @@
-"""Draws of training times, and the grids that samplers walk. Everything is in t, from data at 0 to noise at 1."""
+"""Draws of training times. Everything is in t, from data at 0 to noise at 1."""
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -13,9 +13,27 @@ def logit_normal(key: jax.Array, count: int, mean: float = 0.0, std: float = 1.0
     """sigmoid(mean + std z), z standard normal and stratified over the batch (Esser et al. 2024, eq. 19).
 
     Each draw has exactly that law; stratifying only makes the batch cover it evenly, which steadies the gradient."""
+    return jax.nn.sigmoid(mean + std * normal(key, count))
+
+
+def mode(key: jax.Array, count: int, scale: float = 1.29) -> Float[Array, "b"]:
+    """1 - u - scale (cos^2(pi u / 2) - 1 + u), u uniform and stratified over the batch (Esser et al. 2024, eq. 20).
+
+    Uniform at scale 0; more of the middle of the path above, more of its ends below. A law of times for -1 <= scale <=
+    2 / (pi - 2)."""
+    u = quantiles(key, count)
+    return jnp.clip(1 - u - scale * (jnp.square(jnp.cos(0.5 * jnp.pi * u)) - 1 + u), 0.0, 1.0)
+
+
+def normal(key: jax.Array, count: int) -> Float[Array, "b"]:
+    """Standard normal numbers, stratified over the batch."""
+    return jax.scipy.special.ndtri(jnp.clip(quantiles(key, count), 1e-6, 1 - 1e-6))
+
+
+def quantiles(key: jax.Array, count: int) -> Float[Array, "b"]:
+    """Uniform on [0, 1), one in each of `count` equal parts, in random order."""
     key_where, key_order = jax.random.split(key)
-    quantile = (jax.random.permutation(key_order, count) + jax.random.uniform(key_where, (count,))) / count
-    return jax.nn.sigmoid(mean + std * jax.scipy.special.ndtri(jnp.clip(quantile, 1e-6, 1 - 1e-6)))
+    return (jax.random.permutation(key_order, count) + jax.random.uniform(key_where, (count,))) / count
 
 
 def discrete(key: jax.Array, count: int, steps: int) -> Float[Array, "b"]:
@@ -26,10 +44,3 @@ def discrete(key: jax.Array, count: int, steps: int) -> Float[Array, "b"]:
 def stratified(count: int) -> Float[Array, "b"]:
     """The midpoints (i + 1/2) / count: the fixed times of the validation loss."""
     return (jnp.arange(count, dtype=jnp.float32) + 0.5) / count
-
-
-def grid(steps: int, shift: float | Float[Array, ""] = 1.0) -> Float[Array, "s"]:
-    """steps + 1 times from 1 down to 0, shifted towards noise by t -> shift t / (1 + (shift - 1) t) (Esser et al. 2024,
-    eq. 23)."""
-    t = jnp.linspace(1.0, 0.0, steps + 1, dtype=jnp.float32)
-    return shift * t / (1.0 + (shift - 1.0) * t)

@@ -2,47 +2,47 @@
 
 Enters: normalised latents with captions. Leaves: the mean squared error over the tokens that were not given.
 """
+import math
 from dataclasses import dataclass
 
 import jax
 from jaxtyping import Array, Float
 
-from sora_jax.diffusion import matching, times
+from sora_jax.diffusion import times
 from sora_jax.diffusion.path import Flow
-from sora_jax.types import Batch, ConfigError, Scalars
+from sora_jax.diffusion.regression import Regression
+from sora_jax.types import ConfigError
+
+TIMES = ("logit_normal", "mode", "uniform")
+LARGEST = 2 / (math.pi - 2)  # scale of a mode law: beyond it, some time has no u
 
 
 @dataclass(frozen=True)
-class Objective:
-    """`time` is logit_normal (with `mean`, `std`) or uniform; `known` has a probability for each of masks.PATTERNS."""
+class Objective(Regression):
+    """`time` is logit_normal (with `mean`, `std`), mode (with `scale`) or uniform (Esser et al. 2024, section 3.1)."""
 
     kind: str = "flow"
     time: str = "logit_normal"
     mean: float = 0.0
     std: float = 1.0
-    caption_drop: float = 0.1
-    known: tuple[float, ...] = (0.7, 0.1, 0.05, 0.05, 0.05, 0.05)
+    scale: float = 1.29
 
     def __post_init__(self):
-        matching.check(self)
-        if self.time not in ("logit_normal", "uniform"):
-            raise ConfigError(f"objective.time={self.time!r} is not one of logit_normal, uniform")
+        super().__post_init__()
+        if self.time not in TIMES:
+            raise ConfigError(f"objective.time={self.time!r} is not one of {', '.join(TIMES)}")
+        if self.time == "mode" and not -1 <= self.scale <= LARGEST:
+            raise ConfigError(f"objective.scale={self.scale} makes no law of times; give one in [-1, {LARGEST:.4g}]")
 
     @property
     def path(self) -> Flow:
         """x_t = (1 - t) x0 + t eps."""
         return Flow()
 
-    def times(self, key: jax.Array, count: int) -> Float[Array, "b"]:
-        """One training time per clip."""
+    def draw(self, key: jax.Array, count: int) -> Float[Array, "b"]:
+        """Times before any shift."""
         if self.time == "uniform":
             return times.uniform(key, count)
+        if self.time == "mode":
+            return times.mode(key, count, self.scale)
         return times.logit_normal(key, count, self.mean, self.std)
-
-    def loss(self, model, batch: Batch, key: jax.Array) -> tuple[Float[Array, ""], Scalars]:
-        """The training loss and its scalars."""
-        return matching.loss(self, model, batch, key)
-
-    def errors(self, model, batch: Batch, t: Float[Array, "b"], eps: Float[Array, "b fl hl wl z"]) -> Float[Array, "b"]:
-        """Per-clip error at given times and noise: see `matching.errors`."""
-        return matching.errors(self, model, batch, t, eps)

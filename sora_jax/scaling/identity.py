@@ -9,7 +9,9 @@ import numpy as np
 
 # Fields that configs gained after runs were recorded. At these values they mean what their absence meant.
 NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.cache": 2**28, "data.images": "",
-           "data.counts": [1, 2, 2, 3], "data.colours": [], "eval.velocity": 0, "train.images": 0, "train.start": "",
+           "data.counts": [1, 2, 2, 3], "data.colours": [], "eval.velocity": 0, "eval.matched": False,
+           "train.images": 0, "data.native": [], "train.pack_tokens": 0, "train.pack_clips": 8,
+           "train.start": "",
            "optimizer.widths": "none", "optimizer.base_width": 96, "objective.perceptual_weight": 0,
            "objective.temporal_weight": 0, "objective.critic_weight": 0, "objective.perceptual_from": 0,
            "objective.temporal_from": 0, "objective.critic_from": 0, "objective.critic_lead": 0.05,
@@ -18,8 +20,15 @@ NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.c
            "model.mlp": "gelu", "model.modulation": "block", "model.text": "cross", "model.pooled": "linear",
            "model.caption_mlp": False, "model.cross_norm": False, "model.qk_norm": "head",
            "model.positions": "sincos+rotary", "model.rope_theta": 100, "model.attention": "full",
-           "model.window": [2, 4, 4], "model.time_shift": 0, "model.time_ends": False,
-           "model.variance": False, "lora.rank": 0, "lora.alpha": 8,
+           "model.window": [2, 4, 4], "model.time_shift": 0, "model.time_ends": False, "model.variance": False,
+           "objective.kind": "", "objective.weight": "none", "objective.gamma": 5, "objective.shift_tokens": 0,
+           "objective.scale": 1.29, "objective.schedule": "linear", "objective.steps": 1000, "objective.beta_min": 1e-4,
+           "objective.beta_max": 0.02, "objective.zero_terminal": False, "objective.p_mean": -0.507,
+           "objective.p_std": 1.2, "objective.sigma_min": 0.004, "objective.sigma_max": 160, "objective.rho": 7,
+           "sampler.grid": "shifted",
+           "sampler.eta": 0, "sampler.guidance_known": 1, "sampler.rescale": 0, "sampler.interval": [0, 1],
+           "sampler.zero_star": False, "sampler.zero_steps": 0,
+           "lora.rank": 0, "lora.alpha": 8,
            "lora.targets": ["qkv", "out", "cross_q", "cross_kv", "cross_out", "up", "down"]}
 
 

@@ -11,6 +11,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from sora_jax import build, sources, video
+from sora_jax.diffusion import comparison
 from sora_jax.evals import loss, rate, reconstruction
 from sora_jax.train.state import TrainState
 
@@ -29,6 +30,8 @@ class Evaluation:
         else:
             objective, rule = build.objective(config), config.eval
             self.read = loss.reader(graph, objective, self.held, times=rule.times, seed=rule.seed)
+            self.match = loss.reader(graph, comparison.Matched(objective, "flow"), self.held, times=rule.times,
+                                     seed=rule.seed) if rule.get("matched") else None
 
     def measure(self, params, clips: int | None = None) -> dict[str, Any]:
         """`val_loss` and what goes with it, for these weights; `clips` limits the autoencoder's set."""
@@ -36,6 +39,14 @@ class Evaluation:
             return loss.evaluate(np.asarray(self.read(params)))
         found = reconstruction.evaluate(lambda x: self.reconstruct(params, x), self.held[:clips])
         return {"val_loss": 10 ** (-found["psnr"] / 10), **found}
+
+    def matched(self, params) -> dict[str, float]:
+        """With `eval.matched`, the validation error as that of a flow objective, which those of all objectives can be
+        compared by."""
+        if self.config.stage == "vae" or self.match is None:
+            return {}
+        found = loss.evaluate(np.asarray(self.match(params)))
+        return {"matched_loss": found["val_loss"], "matched_loss_se": found["val_loss_se"]}
 
     def coded(self, params, batch: int = 8) -> dict[str, Any]:
         """An autoencoder as a code: the shapes of a clip and its latents, the bits of a sample of their posterior, and

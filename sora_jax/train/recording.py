@@ -86,7 +86,7 @@ def finish(job, state: TrainState, stop) -> dict:
     ema = job.whole(state.ema)
     if config.stage == "vae":
         ema = evaluating.with_statistics(ema, *evaluating.statistics(job.graph, ema, sources.whole_clips(config)))
-    measured = job.evaluation.measure(ema) | motion(job, ema)
+    measured = job.evaluation.measure(ema) | job.evaluation.matched(ema) | motion(job, ema)
     if config.stage == "vae":
         measured |= job.evaluation.coded(ema)
     record = compose(job, stop, measured, job.evaluation.measure(job.whole(kept(state.params)))["val_loss"])
@@ -123,6 +123,11 @@ def compose(job, stop, measured: dict, raw: float) -> dict:
     clips, tokens = stop.end * config.train.batch, build.tokens_per_clip(config)
     images = clips * build.images_per_clip(config)
     image_tokens = images and images * build.tokens_per_clip(build.one_frame(config))
+    packed = {}
+    if build.row(config)[0]:  # what was counted so far is rows
+        packed = {"rows": clips, "useful_tokens": job.source.useful}
+        clips = round(clips * job.source.clips_per_row)
+        tokens = packed["rows"] * build.row(config)[0] * job.source.useful / clips
     name, total = name_of(config, job.steps), sum(counts.values())
     rule = {"base_width": base} if (base := widths.base(config.optimizer)) else {}
     if rank := build.lora_rank(config):
@@ -132,10 +137,12 @@ def compose(job, stop, measured: dict, raw: float) -> dict:
         "model": config.model.size if config.stage == "dit" else config.vae.name,
         "width": config.model.width if config.stage == "dit" else max(config.vae.decoder),
         "depth": config.model.depth if config.stage == "dit" else len(config.vae.decoder),
-        "n_core": counts.get("n_core", total), "n_total": total, "params": counts, "tokens_per_clip": tokens,
-        "clips": clips, "images": images, "tokens": clips * tokens + image_tokens,
-        "latent_elements": clips * int(np.prod(build.latent_shape(config))),
-        "flops": 3 * sum(build.forward_flops(config).values()) * clips, "flops_version": FLOPS_VERSION,
+        "n_core": counts.get("n_core", total), "n_total": total, "params": counts, "tokens_per_clip": round(tokens),
+        "clips": clips, "images": images, "tokens": round(clips * tokens) + image_tokens,
+        "latent_elements": round(clips * tokens * np.prod(config.model.patch) * config.vae.channels) if packed
+                           else clips * int(np.prod(build.latent_shape(config))),
+        "flops": 3 * sum(build.forward_flops(config).values()) * stop.end * config.train.batch,
+        "flops_version": FLOPS_VERSION,
         "steps": stop.end, "batch": config.train.batch, "annealed": True, "seed": config.seed,
         "lr": config.optimizer.lr, "val_loss": measured["val_loss"], "val_loss_se": measured.get("val_loss_se"),
         "val_loss_raw": raw, "val_bins": measured.get("val_bins", []),
@@ -143,7 +150,7 @@ def compose(job, stop, measured: dict, raw: float) -> dict:
         "ema_horizon": config.ema.horizon, "device": jax.devices()[0].device_kind, "dtype": config.dtype,
         "started_from": job.begin and job.begin[1].get("id", "unrecorded weights"),
         "train_seconds": job.seconds, "commit": job.commit, "environment": environment(job.company),
-        "metrics": {k: v for k, v in measured.items() if not k.startswith("val_")} | rule,
+        "metrics": {k: v for k, v in measured.items() if not k.startswith("val_")} | rule | packed,
     }
 
 

@@ -9,11 +9,11 @@ from jaxtyping import Array, Float, PyTree
 
 from sora_jax import mesh as meshes
 from sora_jax.train.state import CRITIC, TrainState, joined, kept
-from sora_jax.types import Batch, Scalars
+from sora_jax.types import Batch, Packed, Scalars
 
 
-def train_step(state: TrainState, batch: Batch | tuple[Batch, ...], rate: Float[Array, ""], frozen: PyTree = None, *,
-               graph, objective, tx, ema, seed) -> tuple[TrainState, Scalars]:
+def train_step(state: TrainState, batch: Batch | Packed | tuple[Batch, ...], rate: Float[Array, ""],
+               frozen: PyTree = None, *, graph, objective, tx, ema, seed) -> tuple[TrainState, Scalars]:
     """One update at learning rate `rate` on the batch, or batches, that `objective` takes. Pure: randomness is a
     function of (seed, step), so a resumed run is the same run; one whose terms start later is taken `at` it. `frozen`
     are weights of the model that no update changes and no gradient is taken of."""

@@ -1,10 +1,9 @@
-"""Draws have their law, stratified or not; grids run from noise to data."""
+"""Draws have their law, stratified or not."""
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sora_jax.diffusion import times
-from sora_jax.diffusion.guidance import guide
 
 
 def logit(t):
@@ -24,6 +23,17 @@ def test_logit_normal_covers_small_batches(key):
     assert not (jnp.diff(t) > 0).all(), "the order must be random, or clip 0 is always the cleanest"
 
 
+@pytest.mark.parametrize("scale", [-0.5, 0.0, 1.29])
+def test_mode_has_the_law_of_its_paper(key, scale):
+    """The share of times below those that a float64 grid of u has on its way through eq. 20 of Esser et al. 2024."""
+    t = np.sort(times.mode(key, 4096, scale))
+    u = (np.arange(4096) + 0.5) / 4096
+    want = np.sort(1 - u - scale * (np.cos(np.pi / 2 * u) ** 2 - 1 + u))
+    np.testing.assert_allclose(t, want, atol=1e-3)
+    middle = np.mean((t > 0.25) & (t < 0.75))
+    assert middle == pytest.approx(0.5, abs=0.01) if scale == 0 else (middle > 0.5) == (scale > 0)
+
+
 def test_discrete_times_are_the_chain_s(key):
     t = np.asarray(times.discrete(key, 20_000, 10)) * 10
     np.testing.assert_allclose(t, np.round(t), atol=1e-5)
@@ -34,17 +44,3 @@ def test_discrete_times_are_the_chain_s(key):
 def test_uniform_and_stratified(key):
     assert times.uniform(key, 10_000).mean() == pytest.approx(0.5, abs=0.01)
     np.testing.assert_allclose(times.stratified(4), [0.125, 0.375, 0.625, 0.875])
-
-
-@pytest.mark.parametrize("shift", [1.0, 3.0, 0.5])
-def test_grid_runs_from_noise_to_data(shift):
-    t = times.grid(8, shift)
-    assert len(t) == 9 and t[0] == 1.0 and t[-1] == 0.0 and (jnp.diff(t) < 0).all()
-    assert t[4] == pytest.approx(shift / (1 + shift))
-
-
-def test_guidance_extrapolates(key):
-    one, other = jnp.array([1.0, 2.0]), jnp.array([0.0, 1.0])
-    np.testing.assert_array_equal(guide(one, other, 1.0), one)
-    np.testing.assert_array_equal(guide(one, other, 0.0), other)
-    np.testing.assert_array_equal(guide(one, other, 3.0), [3.0, 4.0])

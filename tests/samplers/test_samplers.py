@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sora_jax import registry
-from sora_jax.diffusion import times
+from sora_jax.diffusion import grids
 from sora_jax.diffusion.path import Flow, LinearVP
 
 MEAN, STD = 0.7, 0.5
@@ -30,7 +30,7 @@ def denoiser(path, x, t):
 @functools.partial(jax.jit, static_argnames=("name", "path", "steps"))
 def run(name, path, steps, x, key, first=1.0):
     """The sampler on a grid from `first` to 0."""
-    grid = times.grid(steps) * first
+    grid = grids.shifted(steps) * first
     return registry.load("samplers", name).sample(functools.partial(denoiser, path), x, grid, path, key)
 
 
@@ -48,11 +48,11 @@ def test_order_on_a_gaussian(key, name, kind):
     assert np.abs(slopes - ORDERS[name, kind]).max() < 0.35, (errors, slopes)
 
 
-@pytest.mark.parametrize("name", ["ddpm", "ddim", "euler"])
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "euler", "sde"])
 @pytest.mark.parametrize("path", [Flow(), LinearVP()], ids=lambda path: type(path).__name__)
 def test_moments_of_the_samples(key, name, path):
-    """DDPM walks its own 1000 steps: with fewer its smaller variance is known to be too small."""
-    steps = 1000 if name == "ddpm" else 200
+    """DDPM walks its own 1000 steps: with fewer its smaller variance is known to be too small. So does the SDE."""
+    steps = 1000 if name in ("ddpm", "sde") else 200
     x = run(name, path, steps, jax.random.normal(key, (20_000,)), key)
     assert x.mean() == pytest.approx(MEAN, abs=MOMENT) and x.std() == pytest.approx(STD, abs=MOMENT)
 
@@ -85,7 +85,7 @@ def test_what_is_held_stays(key, name, steps):
 
     sample = registry.load("samplers", name).sample
     start = jnp.array([9.0, 0.3])
-    end = sample(denoise, start, times.grid(steps), Flow(), key, lambda x: x.at[0].set(9.0))
+    end = sample(denoise, start, grids.shifted(steps), Flow(), key, lambda x: x.at[0].set(9.0))
     jax.effects_barrier()
     assert end[0] == 9.0 and set(seen) == {9.0} and len(seen) >= steps
 
@@ -95,4 +95,4 @@ def test_a_sample_is_a_function_of_its_key(key, name):
     x = jax.random.normal(key, (4,))
     one, again, other = (run(name, Flow(), 4, x, jax.random.key(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
-    assert bool((one != other).any()) == (name == "ddpm")
+    assert bool((one != other).any()) == (name in ("ddpm", "sde"))
