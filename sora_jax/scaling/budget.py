@@ -97,7 +97,8 @@ def updates_for(clips: int, batch: int) -> int:
 @dataclasses.dataclass(frozen=True)
 class Budget:
     """The cost of one run. `params` and `forward_flops` (one clip) and `bytes_per_device` are by group; `beside` counts
-    parameters that are trained with the model and not kept, `adapted` those of adapters beside frozen weights."""
+    parameters that are trained with the model and not kept, `adapted` those of adapters beside frozen weights,
+    with which FLOPs are still counted as if all were trained: an upper bound, about a third above what is done."""
 
     params: dict[str, int]
     forward_flops: dict[str, int]

@@ -13,7 +13,7 @@ from configs import smoke
 from sora_jax import build, checkpoint, costs, lora, validation, weights
 from sora_jax import mesh as meshes
 from sora_jax.scaling import identity
-from sora_jax.train import loop, program, state
+from sora_jax.train import loop, program, recording, state
 from sora_jax.types import ConfigError
 
 TARGETS = ("qkv", "cross_*", "text/layers/up", "head")
@@ -106,6 +106,7 @@ def test_checkpoints_hold_adapters_alone_and_a_resumed_run_is_the_same(base, ada
     (root, config), (_, record) = base, adapted
     stops = loop.planned(config)
     job = loop.Job(config, root / "resumed")
+    recording.describe(config, root / "resumed")
     with job.writer:
         job.advance(None, "checkpoints", stops[-1].start // 2, None)
     started, before = (checkpoint.load_for_inspection(root / name).params for name in ("resumed", "base"))
