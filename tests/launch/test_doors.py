@@ -42,6 +42,7 @@ BAD = {
     "evaluate-run": (["evaluate", "--run={tmp}/no"], "no such file or folder"),
     "evaluate-empty": (["evaluate", "--run={tmp}/empty"], "is not a run"),
     "evaluate-videos": (["evaluate", "--run={run}", "--videos={tmp}"], "scores an autoencoder"),
+    "ablation-none": (["ablation", EXPERIMENT], "its sweep.py has no GROUPS"),
     "pack-folder": (["pack", "--videos={tmp}/no"], "--videos={tmp}/no: no such folder"),
     "pack-empty": (["pack", "--videos={tmp}/empty"], "no video files"),
     "encode-vae": (["encode", "--config=configs/vae.py", "--vae={tmp}/no", "--out={tmp}/latents"], "no autoencoder at"),
