@@ -69,8 +69,7 @@ def learner(config: ConfigDict, key: jax.Array | int = 0) -> nnx.Module:
 
 
 def lora_rank(config: ConfigDict) -> int:
-    """Rank of the adapters that are trained in the place of the model's weights; 0, and in configs from before there
-    were any: none."""
+    """Rank of the adapters that are trained in the place of the weights; 0, as in configs from before them: none."""
     return config.get("lora", {}).get("rank", 0)
 
 
@@ -93,9 +92,7 @@ def whole(config: ConfigDict, params: dict, start: Callable[[], dict]) -> dict:
 
 def adapted_params(config: ConfigDict) -> int:
     """Parameters of the adapters."""
-    if not lora_rank(config):
-        return 0
-    return sum(leaf.size for leaf in jax.tree.leaves(trained(config)))
+    return sum(leaf.size for leaf in jax.tree.leaves(trained(config))) if lora_rank(config) else 0
 
 
 def graph(config: ConfigDict) -> tuple[nnx.GraphDef, dict]:
