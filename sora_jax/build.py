@@ -138,7 +138,8 @@ def sampling(config: ConfigDict) -> dict[str, Any]:
     """How the sampler walks and is guided, as `generate` takes it (older configs had less to choose)."""
     rule = config.sampler
     return {"steps": rule.steps, "guidance": rule.guidance, "shift": rule.shift, "grid": rule.get("grid", "shifted"),
-            "eta": rule.get("eta", 0.0), "rule": section(config, "sampler", Guidance)}
+            "eta": rule.get("eta", 0.0), "known_noise": rule.get("known_noise", 0.0), "lag": rule.get("lag", 0),
+            "rule": section(config, "sampler", Guidance)}
 
 
 def ema(config: ConfigDict):
@@ -234,6 +235,11 @@ def layout(config: ConfigDict) -> tuple[int, int, int]:
     return tuple(size // part for size, part in zip(latent_shape(config)[:3], config.model.patch, strict=True))
 
 
+def levels(config: ConfigDict) -> int:
+    """Noise levels of one training clip: that of its known tokens, and one for all others or for each latent frame."""
+    return 1 + (latent_shape(config)[0] if config.objective.get("levels", "two") == "frame" else 1)
+
+
 def forward_flops(config: ConfigDict) -> dict[str, int]:
     """Forward FLOPs of one training clip, and of the one-frame clips beside it, or of one packed row, by group, exact
     and analytic."""
@@ -246,10 +252,11 @@ def forward_flops(config: ConfigDict) -> dict[str, int]:
     if tokens:  # of a row, which costs as much however full it is
         made = flops(dit, text, tokens, most * text.states, levels=2 * most)
         return {**made, "text": most * made["text"]}
-    clip = flops(dit, text, tokens_per_clip(config), text.states, layout=layout(config))
+    clip = flops(dit, text, tokens_per_clip(config), text.states, layout=layout(config), levels=levels(config))
     if not images:
         return clip
-    image = flops(dit, text, tokens_per_clip(one_frame(config)), text.states, layout=layout(one_frame(config)))
+    still = one_frame(config)
+    image = flops(dit, text, tokens_per_clip(still), text.states, layout=layout(still), levels=levels(still))
     return {name: clip[name] + images * image[name] for name in clip}
 
 
