@@ -5,7 +5,7 @@ Each function makes one kind of object; what can be wrong with a config is found
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from sora_jax import mesh as meshes
 from sora_jax.diffusion import joint
 from sora_jax.diffusion.guidance import Guidance
 from sora_jax.train import ema as averages
-from sora_jax.train import state, widths
+from sora_jax.train import widths
 from sora_jax.types import ConfigError
 
 
@@ -71,28 +71,6 @@ def learner(config: ConfigDict, key: jax.Array | int = 0) -> nnx.Module:
 def lora_rank(config: ConfigDict) -> int:
     """Rank of the adapters that are trained in the place of the weights; 0, as in configs from before them: none."""
     return config.get("lora", {}).get("rank", 0)
-
-
-def lora_scale(config: ConfigDict) -> float:
-    """What adapters count."""
-    return config.lora.alpha / config.lora.rank
-
-
-def trained(config: ConfigDict) -> dict:
-    """The weights that checkpoints hold, as a pure dict of shapes: the model's, or those of its adapters."""
-    if not lora_rank(config):
-        return graph(config)[1]
-    return nnx.to_pure_dict(state.parted(nnx.eval_shape(lambda: nnx.state(learner(config), nnx.Param)))[0])
-
-
-def whole(config: ConfigDict, params: dict, start: Callable[[], dict]) -> dict:
-    """The model's weights from those that are trained; `start` gives the frozen ones, if there are any."""
-    return lora.merge(start(), params, lora_scale(config)) if lora_rank(config) else params
-
-
-def adapted_params(config: ConfigDict) -> int:
-    """Parameters of the adapters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(trained(config))) if lora_rank(config) else 0
 
 
 def graph(config: ConfigDict) -> tuple[nnx.GraphDef, dict]:

@@ -5,7 +5,7 @@ Enters: a config. Leaves: nothing, or a one-line ConfigError that names the fiel
 import jax
 from ml_collections import ConfigDict
 
-from sora_jax import build, generate, pretrained, registry
+from sora_jax import adapted, build, generate, pretrained, registry
 from sora_jax.train import ema as averages
 from sora_jax.train import optimizer, widths
 from sora_jax.types import ConfigError
@@ -144,7 +144,7 @@ def check_lora(config: ConfigDict, here: bool) -> None:
     if widths.base(config.optimizer):
         raise ConfigError(f"optimizer.widths={config.optimizer.widths!r} has no rule for adapters (lora.rank={rank}); "
                           "set it to 'none'")
-    build.adapted_params(config)
+    adapted.count(config)
 
 
 def check_schedule(config: ConfigDict) -> None:
