@@ -102,6 +102,8 @@ def get_config() -> ConfigDict:
     objective.sigma_min, objective.sigma_max, objective.rho = 0.004, 160.0, 7.0  # edm: levels, in units of the data
     objective.caption_drop = 0.1
     objective.known = (0.8, 0.08, 0.03, 0.03, 0.03, 0.03)  # none, first, last, ends, frames, box
+    objective.known_noise = 0.0  # latest time of the noise on known tokens, drawn uniformly for each clip; 0: clean
+    objective.levels = "two"  # known tokens and the others; or "frame": each latent frame has a time of its own
 
     config.sampler = sampler = ConfigDict()
     sampler.name = "heun"
@@ -113,6 +115,8 @@ def get_config() -> ConfigDict:
     sampler.interval = (0.0, 1.0)  # times t between which there is guidance
     sampler.zero_star = False  # the unconditional prediction is first scaled to lie nearest to the conditional
     sampler.zero_steps = 0  # first steps of the sampler that are not walked
+    sampler.known_noise = 0.0  # time of the noise on known tokens while sampling; they leave clean
+    sampler.lag = 0  # ddim: steps that each latent frame is behind the one before it; 0: all frames together
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.lr = 2e-3

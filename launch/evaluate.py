@@ -5,7 +5,7 @@
 An autoencoder: PSNR, SSIM, flicker, latent statistics and spectra of held-out clips (of a folder of videos with
 --videos), PSNR and SSIM of each film, and feature distances if python -m launch.features got their weights. A
 transformer: prompt adherence on captions that no training clip carries, and the velocity error next to the parser floor
-and the autoencoder floor.
+and the autoencoder floor. With --edits=image,extend,... it is scored on these tasks of launch.edit alone.
 """
 import json
 from pathlib import Path
@@ -23,6 +23,8 @@ FAMILIES = flags.DEFINE_list("families", "uniform,composition", "families the ca
 COLOURS = flags.DEFINE_list("colours", "", "colours the captions name; empty: the eight of the palette")
 MOTIONS = flags.DEFINE_multi_enum("motion", ["id"], ["id", "ood_speed", "ood_radius"],
                                   "speeds and sizes whose velocity error is measured; may be given again")
+EDITS = flags.DEFINE_list("edits", "", "editing tasks to score in place of captions, see launch.edit")
+SAMPLER = flags.DEFINE_string("sampler", "", "ddim, ddpm, dpmpp, euler, heun, sde or unipc; empty: as configured")
 STEPS = flags.DEFINE_integer("steps", 0, "sampler steps; 0: as configured", lower_bound=0)
 GUIDANCE = flags.DEFINE_float("guidance", -1.0, "classifier-free guidance; negative: as configured")
 SEED = flags.DEFINE_integer("seed", 0, "of the noise")
@@ -52,15 +54,41 @@ def autoencoder(run, out: Path) -> dict:
     return {**found, "recipe": recipe, "autoencoder": run.meta.get("hash", "an unfinished run"), "name": config.name}
 
 
+def edits(pipe, out: Path, **options) -> dict:
+    """Editing tasks on held-out clips of uniform motion."""
+    from sora_jax import disk, referee, tasks, video
+    from sora_jax.types import InputError
+
+    if other := [name for name in EDITS.value if name not in tasks.TASKS]:
+        raise InputError(f"--edits={other[0]}: there are {', '.join(tasks.TASKS)}")
+    recipe = {**options,
+              "clips": f"{CLIPS.value} held-out clips of uniform motion; velocity error in heights/s over the scored "
+                       "frames [from, to), PSNR over the pixels of known tokens and over the others",
+              "drawn": "what is not given is hidden before the autoencoder sees the clip: the nearest given frame, or "
+                       "the mean colour of what is given of the frame", "told": "latents of whole clips",
+              "still": "the hidden clip itself",
+              "inpaint": f"a box of {referee.SIDE} heights that moves with the object"}
+
+    def keep(found):
+        disk.write(out / "evaluation.json", json.dumps({"edits": found, "recipe": recipe}, indent=1).encode())
+
+    out.mkdir(parents=True, exist_ok=True)
+    found, sheet = referee.evaluate(pipe, EDITS.value, CLIPS.value, keep, **options)
+    video.write_image(out / "edits.png", sheet)
+    return {"edits": found, "recipe": recipe}
+
+
 def transformer(out: Path) -> dict:
-    """Adherence and velocity."""
+    """Adherence and velocity, or editing tasks."""
     from sora_jax import judge, video
     from sora_jax.pipeline import Pipeline
 
     pipe = Pipeline.open(RUN.value)
     rule = pipe.config.sampler
-    options = {"steps": STEPS.value or rule.steps, "seed": SEED.value,
+    options = {"sampler": SAMPLER.value or rule.name, "steps": STEPS.value or rule.steps, "seed": SEED.value,
                "guidance": rule.guidance if GUIDANCE.value < 0 else GUIDANCE.value}
+    if EDITS.value:
+        return edits(pipe, out, **options)
     asked = judge.unseen(PROMPTS.value, FAMILIES.value, pipe, COLOURS.value)
     drawn, found = judge.adherence(pipe, asked, **options)
     families = judge.by_family(drawn, asked, pipe)
@@ -68,7 +96,7 @@ def transformer(out: Path) -> dict:
              for name in MOTIONS.value}
     video.write_image(out / "samples.png", video.contact_sheet(list(drawn[:: max(1, len(drawn) // 16)][:16]),
                       labels=[p.text for p in asked[:: max(1, len(asked) // 16)][:16]]))
-    recipe = {"sampler": rule.name, **options, "families": FAMILIES.value,
+    recipe = {**options, "families": FAMILIES.value,
               **({"colours": COLOURS.value} if COLOURS.value else {}),
               "prompts": f"{PROMPTS.value} different captions of the withheld tenth, in no training clip",
               "velocity": f"{CLIPS.value} held-out clips of uniform motion, 5 frames given, the rest scored, heights/s"}

@@ -29,6 +29,8 @@ INTERVAL = flags.DEFINE_list("interval", None, "times between which there is gui
 ZERO_STAR = flags.DEFINE_bool("zero_star", None, "scale the unguided prediction to lie nearest to the captioned one")
 ZERO_STEPS = flags.DEFINE_integer("zero_steps", None, "first steps that are not walked")
 GUIDANCE_KNOWN = flags.DEFINE_float("guidance_known", None, "guidance by the given picture; 1: shown, without guidance")
+KNOWN_NOISE = flags.DEFINE_float("known_noise", None, "time of the noise on the given picture while drawing, 0: none")
+LAG = flags.DEFINE_integer("lag", None, "ddim: steps that each latent frame is behind the one before it")
 GUIDE_RUN = flags.DEFINE_string("guide_run", "", "a weaker run that guides in place of the model without caption")
 VAE = flags.DEFINE_string("vae", "", "autoencoder weights; empty: those the run was trained on")
 
@@ -38,7 +40,8 @@ def changes() -> dict:
     from sora_jax.types import InputError
 
     flagged = {"grid": GRID.value or None, "eta": ETA.value, "rescale": RESCALE.value, "interval": INTERVAL.value,
-               "zero_star": ZERO_STAR.value, "zero_steps": ZERO_STEPS.value, "guidance_known": GUIDANCE_KNOWN.value}
+               "zero_star": ZERO_STAR.value, "zero_steps": ZERO_STEPS.value, "guidance_known": GUIDANCE_KNOWN.value,
+               "known_noise": KNOWN_NOISE.value, "lag": LAG.value}
     if INTERVAL.value is not None:
         try:
             low, high = map(float, INTERVAL.value)

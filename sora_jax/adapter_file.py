@@ -13,7 +13,7 @@ from flax import nnx, traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors import numpy as safetensors
 
-from sora_jax import build, disk, lora, rows, weights
+from sora_jax import adapted, build, disk, lora, rows, weights
 from sora_jax.layouts import wan_dit
 from sora_jax.types import InputError
 
@@ -41,7 +41,7 @@ def foreign(row: rows.Row, factor: str) -> list[str]:
 def write(path: str | Path, adapters: Mapping[str, Any], config: Any) -> int:
     """Write the adapters of a run with the names of diffusers, their scale in `lora_B`; returns how many tensors.
     Raises InputError for a layer that has no name there."""
-    known, scale, made = table(config), build.lora_scale(config), {}
+    known, scale, made = table(config), adapted.scale(config), {}
     for layer, adapter in lora.by_layer(adapters).items():
         name = "/".join(map(str, layer))
         if name not in known:

@@ -5,7 +5,7 @@ Each function makes one kind of object; what can be wrong with a config is found
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from sora_jax import mesh as meshes
 from sora_jax.diffusion import joint
 from sora_jax.diffusion.guidance import Guidance
 from sora_jax.train import ema as averages
-from sora_jax.train import state, widths
+from sora_jax.train import widths
 from sora_jax.types import ConfigError
 
 
@@ -73,28 +73,6 @@ def lora_rank(config: ConfigDict) -> int:
     return config.get("lora", {}).get("rank", 0)
 
 
-def lora_scale(config: ConfigDict) -> float:
-    """What adapters count."""
-    return config.lora.alpha / config.lora.rank
-
-
-def trained(config: ConfigDict) -> dict:
-    """The weights that checkpoints hold, as a pure dict of shapes: the model's, or those of its adapters."""
-    if not lora_rank(config):
-        return graph(config)[1]
-    return nnx.to_pure_dict(state.parted(nnx.eval_shape(lambda: nnx.state(learner(config), nnx.Param)))[0])
-
-
-def whole(config: ConfigDict, params: dict, start: Callable[[], dict]) -> dict:
-    """The model's weights from those that are trained; `start` gives the frozen ones, if there are any."""
-    return lora.merge(start(), params, lora_scale(config)) if lora_rank(config) else params
-
-
-def adapted_params(config: ConfigDict) -> int:
-    """Parameters of the adapters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(trained(config))) if lora_rank(config) else 0
-
-
 def graph(config: ConfigDict) -> tuple[nnx.GraphDef, dict]:
     """The model's structure and its weights as a pure dict of shapes; nothing is allocated."""
     with nnx.use_eager_sharding(False):
@@ -138,7 +116,8 @@ def sampling(config: ConfigDict) -> dict[str, Any]:
     """How the sampler walks and is guided, as `generate` takes it (older configs had less to choose)."""
     rule = config.sampler
     return {"steps": rule.steps, "guidance": rule.guidance, "shift": rule.shift, "grid": rule.get("grid", "shifted"),
-            "eta": rule.get("eta", 0.0), "rule": section(config, "sampler", Guidance)}
+            "eta": rule.get("eta", 0.0), "known_noise": rule.get("known_noise", 0.0), "lag": rule.get("lag", 0),
+            "rule": section(config, "sampler", Guidance)}
 
 
 def ema(config: ConfigDict):
@@ -234,6 +213,11 @@ def layout(config: ConfigDict) -> tuple[int, int, int]:
     return tuple(size // part for size, part in zip(latent_shape(config)[:3], config.model.patch, strict=True))
 
 
+def levels(config: ConfigDict) -> int:
+    """Noise levels of one training clip: that of its known tokens, and one for all others or for each latent frame."""
+    return 1 + (latent_shape(config)[0] if config.objective.get("levels", "two") == "frame" else 1)
+
+
 def forward_flops(config: ConfigDict) -> dict[str, int]:
     """Forward FLOPs of one training clip, and of the one-frame clips beside it, or of one packed row, by group, exact
     and analytic."""
@@ -246,10 +230,11 @@ def forward_flops(config: ConfigDict) -> dict[str, int]:
     if tokens:  # of a row, which costs as much however full it is
         made = flops(dit, text, tokens, most * text.states, levels=2 * most)
         return {**made, "text": most * made["text"]}
-    clip = flops(dit, text, tokens_per_clip(config), text.states, layout=layout(config))
+    clip = flops(dit, text, tokens_per_clip(config), text.states, layout=layout(config), levels=levels(config))
     if not images:
         return clip
-    image = flops(dit, text, tokens_per_clip(one_frame(config)), text.states, layout=layout(one_frame(config)))
+    still = one_frame(config)
+    image = flops(dit, text, tokens_per_clip(still), text.states, layout=layout(still), levels=levels(still))
     return {name: clip[name] + images * image[name] for name in clip}
 
 

@@ -244,7 +244,7 @@ def load_for_inspection(path: str | os.PathLike, *, step: int | str | None = Non
     weights file (in it or in `weights/`), or such a file. `step` (number or name) and `weights` ("ema" or "params")
     choose within `checkpoints/`; by default a run's weights file is taken if it has one. Raises InputError.
     """
-    from sora_jax import build
+    from sora_jax import adapted, build
 
     path = Path(path)
     if path.is_dir() and (path / "config.json").is_file():
@@ -252,8 +252,8 @@ def load_for_inspection(path: str | os.PathLike, *, step: int | str | None = Non
         if step is None and weights == "ema" and (path / "weights.safetensors").is_file():
             params, meta = load_weights(path / "weights.safetensors")
         else:
-            params, meta = _from_checkpoints(path, build.trained(config), step, weights)
-            params = build.whole(config, params, lambda: load_for_inspection(config.train.start).params)
+            params, meta = _from_checkpoints(path, adapted.trained(config), step, weights)
+            params = adapted.whole(config, params, lambda: load_for_inspection(config.train.start).params)
     else:
         path = _one_file(path)
         params, meta = load_weights(path)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, UInt8
 
-from sora_jax.diffusion import grids
+from sora_jax.diffusion import grids, rollout
 from sora_jax.diffusion.guidance import Guidance, combine
 from sora_jax.diffusion.path import corrupt, split, target
 from sora_jax.types import ConfigError, InputError
@@ -24,15 +24,18 @@ def generate(model: nnx.Module, objective, sampler_module: ModuleType, *, text: 
              mask: Bool[Array, "b l"], shape: tuple[int, int, int, int], steps: int, guidance: float = 1.0,
              shift: float = 1.0, key: jax.Array, known: Bool[Array, "b n"] | None = None,
              x_known: Float[Array, "b fl hl wl z"] | None = None, grid: str = "shifted", eta: float = 0.0,
-             rule: Guidance = PLAIN, guide_model: nnx.Module | None = None) -> Float[Array, "b fl hl wl z"]:
+             rule: Guidance = PLAIN, guide_model: nnx.Module | None = None, known_noise: float = 0.0,
+             lag: int = 0) -> Float[Array, "b fl hl wl z"]:
     """Latents of `shape` = (fl, hl, wl, z) for each caption, a pure function of the key.
 
-    `known` marks the tokens whose value is taken from `x_known`. `rule` refines guidance. `guide_model`, of the same
-    tokens and objective, takes the place of the prediction without caption (Karras et al. 2024, arXiv 2406.02507,
-    eq. 3). Raises InputError if only one of known and x_known is given, ConfigError for what does not fit together."""
+    `known` marks the tokens whose value is taken from `x_known`; while the others are drawn they are shown with noise
+    of time `known_noise`. With `lag` each latent frame is so many steps behind the one before. `rule` refines guidance.
+    `guide_model`, of the same tokens and objective, takes the place of the prediction without caption (Karras et al.
+    2024, arXiv 2406.02507, eq. 3). Raises InputError if only one of known and x_known is given, ConfigError for what
+    does not fit together."""
     if (known is None) != (x_known is None):
         raise InputError("generate needs known and x_known together: which tokens are given, and their values")
-    check(sampler_module, steps, grid, eta, rule)
+    check(sampler_module, steps, grid, eta, rule, known_noise, lag)
     graph, params = nnx.split(model)
     given = None if known is None else (jnp.asarray(known), jnp.asarray(x_known, jnp.float32))
     apart = given is not None and rule.guidance_known != 1.0
@@ -43,10 +46,12 @@ def generate(model: nnx.Module, objective, sampler_module: ModuleType, *, text: 
     guide_graph, guide_params = nnx.split(guide_model) if guided and guide_model is not None else (None, None)
     return run(params, jnp.asarray(text), jnp.asarray(mask), given, key, jnp.float32(guidance), jnp.float32(shift),
                guide_params, graph=graph, objective=objective, sample=sampler_module.sample, shape=tuple(shape),
-               steps=steps, guided=guided, grid=grid, eta=float(eta), rule=rule, guide_graph=guide_graph)
+               steps=steps, guided=guided, grid=grid, eta=float(eta), rule=rule, guide_graph=guide_graph,
+               known_noise=float(known_noise), lag=lag)
 
 
-def check(sampler_module: ModuleType, steps: int, grid: str, eta: float, rule: Guidance) -> None:
+def check(sampler_module: ModuleType, steps: int, grid: str, eta: float, rule: Guidance, known_noise: float = 0.0,
+          lag: int = 0) -> None:
     """ConfigError unless there is such a grid, the sampler takes such an eta, and a step is left to walk."""
     grids.check(grid)
     if steps < 1:
@@ -58,12 +63,19 @@ def check(sampler_module: ModuleType, steps: int, grid: str, eta: float, rule: G
                           "no such choice, set it to 0")
     if rule.zero_steps >= steps:
         raise ConfigError(f"sampler.zero_steps={rule.zero_steps} leaves nothing of sampler.steps={steps}; give fewer")
+    if not 0 <= known_noise < 1 or known_noise and rule.guidance_known != 1:
+        raise ConfigError(f"sampler.known_noise={known_noise} must be a time in [0, 1), and 0 beside a guidance_known "
+                          f"other than 1 (it is {rule.guidance_known})")
+    plain = sampler_module.__name__.split(".")[-1] == "ddim" and not eta and rule.everywhere
+    if lag < 0 or lag and not plain:
+        raise ConfigError(f"sampler.lag={lag} must be 0 or more steps, and above 0 it is for sampler.name='ddim' with "
+                          "eta=0 and interval=(0, 1)")
 
 
 @partial(jax.jit, static_argnames=("graph", "objective", "sample", "shape", "steps", "guided", "grid", "eta", "rule",
-                                   "guide_graph"))
+                                   "guide_graph", "known_noise", "lag"))
 def run(params, text, mask, given, key, guidance, shift, guide_params, *, graph, objective, sample, shape, steps,
-        guided, grid, eta, rule, guide_graph):
+        guided, grid, eta, rule, guide_graph, known_noise, lag):
     """`generate` with everything that decides the program as a static argument."""
     model = nnx.merge(graph, params)
     guide_model = None if guide_graph is None else nnx.merge(guide_graph, guide_params)
@@ -72,20 +84,30 @@ def run(params, text, mask, given, key, guidance, shift, guide_params, *, graph,
     known = jnp.zeros(noise.shape[:2], bool) if given is None else given[0]
     clean = jnp.zeros_like(noise) if given is None else model.tokenise(given[1])[0]
 
-    def hold(x):
-        return jnp.where(known[:, :, None], clean, x)
+    shown = corrupt(objective.path, clean, noise, jnp.float32(known_noise)) if known_noise else clean
 
+    def hold(x):
+        return jnp.where(known[:, :, None], shown, x)
+
+    frame = positions[0, :, 0].astype(jnp.int32) if lag else None
     denoise = denoiser(model, objective, text, mask, positions, known, guidance if guided else None, rule=rule,
-                       noise=None if given is None else noise, guide_model=guide_model, layout=model.layout(shape[:3]))
+                       noise=None if given is None else noise, guide_model=guide_model, layout=model.layout(shape[:3]),
+                       known_noise=known_noise, frame=frame)
     # A velocity of zero leaves x as it is: the first steps of CFG-Zero* are those that are not walked.
     times = grids.grid(grid, steps, objective.path, shift)[rule.zero_steps:]
-    tokens = sample(denoise, hold(noise), times, objective.path, key_sampler, hold, **({"eta": eta} if eta else {}))
+    if lag:
+        times = rollout.pyramid(times, model.layout(shape[:3])[0], lag)
+        tokens = rollout.sample(denoise, hold(noise), times, objective.path, frame, hold)
+    else:
+        tokens = sample(denoise, hold(noise), times, objective.path, key_sampler, hold, **({"eta": eta} if eta else {}))
+    tokens = jnp.where(known[:, :, None], clean, tokens) if known_noise else tokens
     return model.untokenise(tokens, shape[:3])
 
 
 def denoiser(model, objective, text, mask, positions, known, guidance, *, rule=PLAIN, noise=None, guide_model=None,
-             layout=None):
-    """x, t -> (x0, eps) for a batch of captions, guided unless `guidance` is None.
+             layout=None, known_noise=0.0, frame=None):
+    """x, t -> (x0, eps) for a batch of captions, guided unless `guidance` is None. With `frame`, that of each token, t
+    has a time for each latent frame.
 
     `noise` is what stands, at level t, in the place of known tokens where a prediction is made without them; only a
     rule whose guidance_known is not 1 needs it. `guide_model` is shown the same as the model. `layout`: of the tokens,
@@ -96,42 +118,48 @@ def denoiser(model, objective, text, mask, positions, known, guidance, *, rule=P
         seeing += [(jnp.zeros_like(mask), known)]
         if noise is not None and rule.guidance_known != 1.0:
             seeing += [(jnp.zeros_like(mask), jnp.zeros_like(known))]
-    passes = predictor(model, objective, text, positions, seeing, noise, layout)
-    other = None if guide_model is None else predictor(guide_model, objective, text, positions, seeing, noise, layout)
+    passes, other = (None if each is None else predictor(each, objective, text, positions, seeing, noise, layout,
+                                                         known_noise, frame) for each in (model, guide_model))
     kind = "flow" if rule.zero_star else objective.kind
+
+    def own(t):
+        return t if frame is None else t[frame][None]
 
     def guided(x, t):
         predictions = passes(x, t) if other is None else [*passes(x, t), *other(x, t)]
+        t = own(t)
         if kind != objective.kind:
             predictions = [target(objective.path, kind, *split(objective.path, objective.kind, one, x, t), t)
                            for one in predictions]
         return split(objective.path, kind, combine(rule, guidance, ~known, *predictions), x, t)
 
     def plain(x, t):
-        return split(objective.path, objective.kind, passes(x, t)[0], x, t)
+        return split(objective.path, objective.kind, passes(x, t)[0], x, own(t))
 
     if guidance is None:
         return plain
     if rule.everywhere:
         return guided
-    alone = denoiser(model, objective, text, mask, positions, known, None, layout=layout)
+    alone = denoiser(model, objective, text, mask, positions, known, None, layout=layout, known_noise=known_noise)
     low, high = rule.interval
     return lambda x, t: jax.lax.cond((low <= t) & (t <= high), guided, alone, x, t)
 
 
-def predictor(model, objective, text, positions, seeing, noise, layout):
+def predictor(model, objective, text, positions, seeing, noise, layout, known_noise=0.0, frame=None):
     """x, t -> the predictions of one batch that shows the same tokens with each (mask of the caption, known tokens) of
     `seeing`; the last may know none, and sees `noise` at level t in their place."""
     copies, first = len(seeing), seeing[0][1]
     states = model.encode_text(jnp.tile(text, (copies, 1)), jnp.concatenate([mask for mask, _ in seeing]))
     places = jnp.concatenate([positions] * copies)
-    level = jnp.concatenate([(~known).astype(jnp.int32) for _, known in seeing])
+    level = jnp.concatenate([jnp.where(known, 0, 1 if frame is None else 1 + frame) for _, known in seeing])
 
     def predict(x, t):
         shown = [x] * copies
         if copies == 3:
-            shown[2] = jnp.where(first[:, :, None], corrupt(objective.path, x, noise, t), x)
-        levels = jnp.broadcast_to(jnp.stack([jnp.zeros_like(t), t]), (places.shape[0], 2))
+            own = t if frame is None else t[frame][None]
+            shown[2] = jnp.where(first[:, :, None], corrupt(objective.path, x, noise, own), x)
+        times = jnp.concatenate([jnp.full((1,), known_noise, t.dtype), jnp.atleast_1d(t)])
+        levels = jnp.broadcast_to(times, (places.shape[0], len(times)))
         prediction = model(jnp.concatenate(shown), places, levels, level, None, None, text_states=states, layout=layout)
         return jnp.split(prediction, copies)
 

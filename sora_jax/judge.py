@@ -60,10 +60,11 @@ def by_family(drawn: np.ndarray, asked: Sequence[Prompt], pipe: Pipeline) -> dic
     return found
 
 
-def later(truth: Truth, start: int) -> Truth:
-    """The truth of the frames from `start` on."""
+def later(truth: Truth, start: int, stop: int | None = None) -> Truth:
+    """The truth of the frames from `start` on, or up to `stop`."""
     frames = len(truth["times"])
-    return {k: v[start:] if isinstance(v, np.ndarray) and len(v) == frames and v.ndim else v for k, v in truth.items()}
+    return {k: v[start:stop] if isinstance(v, np.ndarray) and v.ndim and len(v) == frames else v
+            for k, v in truth.items()}
 
 
 def velocity(pipe: Pipeline, clips: int, motion: str = "id", **options: Any) -> dict[str, dict]:

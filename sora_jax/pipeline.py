@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from sora_jax import build, checkpoint, coder, generate, registry, validation
@@ -19,7 +19,7 @@ from sora_jax.types import ConfigError, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 CHOICES = ("name", "steps", "guidance", "shift", "grid", "eta", "guidance_known", "rescale", "interval", "zero_star",
-           "zero_steps")  # of config.sampler
+           "zero_steps", "known_noise", "lag")  # of config.sampler
 
 
 def autoencoder(path: str | Path, near: Path | None = None, want: str | None = None) -> tuple[nnx.Module, dict]:
@@ -104,7 +104,11 @@ class Pipeline(NamedTuple):
                                  " trained alike, smaller or for less long")
         return guide.model
 
-    def sample(
+    def sample(self, prompts: Sequence[str], *, batch: int = 16, **options: Any) -> UInt8[np.ndarray, "b f h w c"]:
+        """One clip per prompt: `latents`, decoded. Raises ConfigError, InputError."""
+        return decode(self.vae, self.latents(prompts, batch=batch, **options), batch)
+
+    def latents(
         self,
         prompts: Sequence[str],
         *,
@@ -113,43 +117,62 @@ class Pipeline(NamedTuple):
         steps: int | None = None,
         guidance: float | None = None,
         sampler: str | None = None,
-        known: Bool[np.ndarray, "fl"] | None = None,
-        clips: UInt8[np.ndarray, "b f h w c"] | None = None,
+        known: Bool[np.ndarray, "*cells"] | None = None,
+        clips: Shaped[np.ndarray, "b f h w c"] | None = None,
+        x_known: Float[Array, "b fl hl wl z"] | None = None,
         batch: int = 16,
         changes: Mapping[str, Any] | None = None,
         guide: "Pipeline | None" = None,
-    ) -> UInt8[np.ndarray, "b f h w c"]:
-        """One clip per prompt, a pure function of (weights, prompts, seed, options).
+    ) -> Float[Array, "b fl hl wl z"]:
+        """The latents of one clip per prompt, a pure function of (weights, prompts, seed, options).
 
-        `size` is (frames, height, width). `known` marks the latent frames that are taken from `clips` (same size), so
-        the first alone is image-to-video and the last alone extends backwards. `changes` replaces further fields of
-        config.sampler. `guide` is a weaker model that guides in place of the prediction without caption. Raises
-        ConfigError, InputError.
+        `size` is (frames, height, width). `known` marks the latent frames `fl`, the cells `fl hl wl`, or the cells of
+        each clip `b fl hl wl`, that are taken from `clips` (same size) or from their latents `x_known`: the first frame
+        alone is image-to-video, the last alone extends backwards, all cells but a box are inpainting. `changes`
+        replaces further fields of config.sampler. `guide` is a weaker model that guides in place of the prediction
+        without caption. Raises ConfigError, InputError.
         """
         asked = {"name": sampler, "steps": steps, "guidance": guidance}
         config = self.changed(dict(changes or {}) | {name: part for name, part in asked.items() if part is not None})
         weaker, data = None if guide is None else self.guiding(guide), config.data
-        shape = self.latent_shape(*(size or (data.frames, data.height, data.width)))
-        if (known is None) != (clips is None):
-            raise InputError("known frames and the clips they come from go together")
+        size = tuple(size or (data.frames, data.height, data.width))
+        shape = self.latent_shape(*size)
+        if (clips is not None) + (x_known is not None) != (known is not None):
+            raise InputError("known frames and the clips they come from (or their latents) go together")
         text, mask = (jnp.asarray(part) for part in tokens(config, prompts))
-        given = None if clips is None else encode(self.vae, clips)
+        if clips is not None and clips.shape[:4] != (len(prompts), *size):
+            raise InputError(f"the given clips are of shape {clips.shape}; {len(prompts)} prompts of this size take "
+                             f"{(len(prompts), *size)} and colours")
+        given = x_known if clips is None else encode(self.vae, clips)
+        hold = {} if known is None else {"known": self.known_tokens(known, (len(prompts), *shape)), "x_known": given}
         drawn = []
         for start in range(0, len(prompts), batch):
             part = slice(start, start + batch)
-            hold = {}
-            if given is not None:
-                held = np.broadcast_to(np.asarray(known)[:, None, None, None], shape)
-                every = jnp.broadcast_to(jnp.asarray(held, jnp.float32), given[part].shape)
-                hold = {"known": self.model.tokenise(every)[0][..., 0] > 0.5, "x_known": given[part]}
             drawn.append(
                 generate.generate(
                     self.model, build.objective(config), build.sampler(config), text=text[part], mask=mask[part],
                     shape=shape, key=jax.random.fold_in(jax.random.key(seed), start), guide_model=weaker,
-                    **build.sampling(config), **hold,
+                    **build.sampling(config), **{name: value[part] for name, value in hold.items()},
                 )
             )
-        return decode(self.vae, jnp.concatenate(drawn), batch)
+        return jnp.concatenate(drawn)
+
+    def known_tokens(self, known: Bool[np.ndarray, "*cells"], shape: tuple[int, int, int, int, int]
+                     ) -> Bool[Array, "b n"]:
+        """The tokens that are known in latents of `shape` = (b, fl, hl, wl, z): those whose cells all are. Raises
+        InputError for a mask of another size, and for one that fills no token."""
+        known = np.asarray(known)
+        fits = (shape[1:2], shape[1:4], shape[:4])
+        if known.shape not in fits:
+            raise InputError(f"known is of shape {known.shape}; these latents have the frames {fits[0]}, the cells "
+                             f"{fits[1]}, or those of each clip, {fits[2]}")
+        cells = known[:, None, None] if known.ndim == 1 else known
+        every = jnp.asarray(np.broadcast_to(cells[..., None], shape), jnp.float32)
+        whole = self.model.tokenise(every)[0].min(axis=-1) > 0.5
+        if known.any() and not whole.any():
+            raise InputError(f"the known cells fill no token whole: model.patch={tuple(self.config.model.patch)} "
+                             "cells; give more of the clip")
+        return whole
 
 
 def tokens(config: ConfigDict, captions: Sequence[str]):

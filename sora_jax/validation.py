@@ -5,7 +5,7 @@ Enters: a config. Leaves: nothing, or a one-line ConfigError that names the fiel
 import jax
 from ml_collections import ConfigDict
 
-from sora_jax import build, generate, pretrained, registry
+from sora_jax import adapted, build, generate, pretrained, registry
 from sora_jax.train import ema as averages
 from sora_jax.train import optimizer, widths
 from sora_jax.types import ConfigError
@@ -77,7 +77,8 @@ def check_numbers(config: ConfigDict) -> None:
 def check_sampler(config: ConfigDict) -> None:
     """ConfigError unless there is such a sampler and it can walk such a grid with such guidance."""
     how = build.sampling(config)
-    generate.check(build.sampler(config), how["steps"], how["grid"], how["eta"], how["rule"])
+    generate.check(build.sampler(config), how["steps"], how["grid"], how["eta"], how["rule"],
+                   how["known_noise"], how["lag"])
 
 
 def check_images(config: ConfigDict) -> None:
@@ -105,6 +106,11 @@ def check_rows(config: ConfigDict) -> None:
     if tokens < build.tokens_per_clip(config) or most < 1:
         raise ConfigError(f"train.pack_tokens={tokens}, train.pack_clips={most}: a row must take a clip of data.path, "
                           f"which has {build.tokens_per_clip(config)} tokens")
+    rule = config.objective
+    if rule.get("levels", "two") != "two" or rule.get("known_noise", 0.0):
+        raise ConfigError(f"objective.levels={rule.levels!r}, objective.known_noise={rule.known_noise} with "
+                          f"train.pack_tokens={tokens}: packed clips have two levels and clean known tokens; set them "
+                          "to 'two' and 0, or do without rows")
     if build.images_per_clip(config):
         raise ConfigError(f"train.images={config.train.images} with train.pack_tokens={tokens}: pictures are packed "
                           "like other clips; give their folder in data.native, and train.images=0")
@@ -138,7 +144,7 @@ def check_lora(config: ConfigDict, here: bool) -> None:
     if widths.base(config.optimizer):
         raise ConfigError(f"optimizer.widths={config.optimizer.widths!r} has no rule for adapters (lora.rank={rank}); "
                           "set it to 'none'")
-    build.adapted_params(config)
+    adapted.count(config)
 
 
 def check_schedule(config: ConfigDict) -> None:

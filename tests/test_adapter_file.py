@@ -6,7 +6,7 @@ from flax import nnx, traverse_util
 from safetensors import numpy as safetensors
 
 from configs import smoke
-from sora_jax import adapter_file, build, lora, rows, weights
+from sora_jax import adapted, adapter_file, build, lora, rows, weights
 from sora_jax.types import ConfigError, InputError
 
 EXACT = 1e-6
@@ -39,7 +39,7 @@ def test_a_file_of_diffusers_changes_every_kernel_as_ours_does(made, tmp_path):
     assert count == len(tensors) == 2 * (depth * (3 + 1 + 4 + 1) + 1)
     assert tensors["transformer.blocks.1.attn1.to_q.lora_A.weight"].shape == (RANK, width)
     assert tensors["transformer.blocks.0.ffn.net.0.proj.lora_B.weight"].shape == (4 * width, RANK)
-    ours = changes(adapters, build.lora_scale(config))
+    ours = changes(adapters, adapted.scale(config))
     kernels = {f"{'/'.join(layer)}/kernel": change for layer, change in ours.items()}
     parts = [row for found in adapter_file.table(config).values() for row in found if row.own in kernels]
     for name, change in rows.scatter(parts, kernels).items():

@@ -24,7 +24,7 @@ A_TABLE = {"configs/base.py": "get_config"}  # every field with its default: a l
 ASSEMBLED = ("types registry lora mesh disk page video video.* loader weights report collate generate build sources "
              "validation costs checkpoint lease sweeping board measure study pipeline encoding judge streaming tiling "
              "bridge packing preflight rows layouts layouts.* captions torch_file pretrained appraise coder "
-             "reconstructing adapter_file scaling.* train.* datasets.* evals.*")
+             "reconstructing adapted adapter_file scaling.* train.* datasets.* evals.* tasks editing referee")
 
 # A file (the first pattern that fits) may import these files of ours, and no others.
 LAYERS = {
@@ -41,6 +41,7 @@ LAYERS = {
     "sora_jax.disk": "types",
     "sora_jax.torch_file": "types",
     "sora_jax.rows": "types",
+    "sora_jax.tasks": "types",
     "sora_jax.layouts*": "types rows layouts.*",
     "sora_jax.page": "types disk",
     "sora_jax.lease": "types disk",

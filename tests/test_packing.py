@@ -10,7 +10,7 @@ import tiny
 from flax import nnx
 
 from sora_jax import collate, packing
-from sora_jax.diffusion import masks, matching, packed
+from sora_jax.diffusion import levels, masks, matching, packed
 from sora_jax.nn.patch import grid, patchify, positions
 from sora_jax.objectives import ddpm, edm, flow
 from sora_jax.types import ConfigError, InputError
@@ -115,8 +115,9 @@ def test_a_row_has_the_errors_of_its_clips(key, objective):
             def predict(xt, levels, level, text=text, mask=mask, places=places):
                 return model(xt, places, levels, level, text, mask)
 
-            alone = matching.token_errors(predict, objective.path, objective.kind, tokens, eps[r, here][None],
-                                          t[r, k][None], given[r, here][None])
+            mine = given[r, here][None]
+            alone = matching.token_errors(predict, objective.path, objective.kind, tokens, eps[r, here][None], mine,
+                                          levels.two(t[r, k][None], mine, jnp.zeros(1)))
             np.testing.assert_allclose(together[r, here], alone[0], rtol=20 * SAME, atol=SAME)
 
 

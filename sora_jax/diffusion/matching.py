@@ -8,22 +8,20 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jaxtyping import Array, Bool, Float
 
-from sora_jax.diffusion import masks, weighting
-from sora_jax.diffusion.path import KINDS, Path, corrupt, target
+from sora_jax.diffusion import levels, masks, weighting
+from sora_jax.diffusion.path import KINDS, Path, corrupt, over, target
 from sora_jax.types import Batch, ConfigError, Scalars
 
 
 def token_errors(predict: Callable, path: Path, kind: str, x0: Float[Array, "b n p"], eps: Float[Array, "b n p"],
-                 t: Float[Array, "b"], given: Bool[Array, "b n"]) -> Float[Array, "b n"]:
-    """Mean squared error per token of `predict(xt, levels, level)`.
-
-    Given tokens enter without noise, as level 0 at time 0; the others are level 1 at time t."""
-    xt = corrupt(path, x0, eps, jnp.where(given, 0.0, t[:, None]))
-    levels = jnp.stack([jnp.zeros_like(t), t], axis=1)
-    prediction = predict(xt, levels, (~given).astype(jnp.int32))
-    return jnp.mean(jnp.square(prediction - target(path, kind, x0, eps, t)), axis=-1)
+                 given: Bool[Array, "b n"], noisy: levels.Levels) -> Float[Array, "b n"]:
+    """Mean squared error per token of `predict(xt, levels, level)`, each token noised as its level says."""
+    xt = corrupt(path, x0, eps, jnp.where(given, noisy.times[:, :1], over(noisy.own, x0[:, :, 0])))
+    prediction = predict(xt, noisy.times, noisy.level)
+    return jnp.mean(jnp.square(prediction - target(path, kind, x0, eps, noisy.own)), axis=-1)
 
 
 def drop_captions(key: jax.Array, mask: Bool[Array, "*b l"], rate: float) -> Bool[Array, "*b l"]:
@@ -35,19 +33,30 @@ def loss(objective, model, batch: Batch, key: jax.Array) -> tuple[Float[Array, "
     """The training loss: random times, noise, known tokens and dropped captions, all functions of the key."""
     key_time, key_noise, key_known, key_drop = jax.random.split(key, 4)
     x0, positions = model.tokenise(batch.x)
-    t = objective.times(key_time, *x0.shape[:2])
+    t = random_times(objective, key_time, batch.x.shape[1], x0)
     eps = jax.random.normal(key_noise, x0.shape, x0.dtype)
     given = masks.random_known(key_known, positions, objective.known)
     mask = drop_captions(key_drop, batch.mask, objective.caption_drop)
+    t_known = levels.known_times(jax.random.fold_in(key_known, 1), len(x0), objective.known_noise)
+    noisy = (levels.by_frame(t, positions[:, :, 0].astype(jnp.int32), given, t_known)
+             if objective.levels == "frame" else levels.two(t, given, t_known))
 
-    def predict(xt, levels, level):
-        return model(xt, positions, levels, level, batch.text, mask, layout=model.layout(batch.x.shape[1:4]))
+    def predict(xt, times, level):
+        return model(xt, positions, times, level, batch.text, mask, layout=model.layout(batch.x.shape[1:4]))
 
-    error = token_errors(predict, objective.path, objective.kind, x0, eps, t, given)
+    error = token_errors(predict, objective.path, objective.kind, x0, eps, given, noisy)
     if objective.weight != "none":
-        weight = weighting.weight(objective.path, objective.kind, t, objective.weight, objective.gamma)
-        error = weight[:, None] * error
+        weight = weighting.weight(objective.path, objective.kind, noisy.own, objective.weight, objective.gamma)
+        error = over(weight, error) * error
     return jnp.mean(error, where=~given), {"known_fraction": given.mean(), "time_mean": t.mean()}
+
+
+def random_times(objective, key: jax.Array, frames: int, x0: Float[Array, "b n p"]) -> Float[Array, "b *f"]:
+    """A training time for each clip, or for each of its latent frames."""
+    count, tokens = x0.shape[:2]
+    if objective.levels == "two":
+        return objective.times(key, count, tokens)
+    return rearrange(objective.times(key, count * frames, tokens), "(b f) -> b f", f=frames)
 
 
 def errors(objective, model, batch: Batch, t: Float[Array, "b"], eps: Float[Array, "b fl hl wl z"],
@@ -60,11 +69,12 @@ def errors(objective, model, batch: Batch, t: Float[Array, "b"], eps: Float[Arra
     x0, positions = model.tokenise(batch.x)
     noise, _ = model.tokenise(eps)
 
-    def predict(xt, levels, level):
-        return model(xt, positions, levels, level, batch.text, batch.mask, layout=model.layout(batch.x.shape[1:4]))
+    def predict(xt, times, level):
+        return model(xt, positions, times, level, batch.text, batch.mask, layout=model.layout(batch.x.shape[1:4]))
 
     nothing = jnp.zeros(noise.shape[:2], bool)
-    found = token_errors(predict, objective.path, objective.kind, x0, noise, t, nothing).mean(axis=1)
+    noisy = levels.two(t, nothing, jnp.zeros_like(t))
+    found = token_errors(predict, objective.path, objective.kind, x0, noise, nothing, noisy).mean(axis=1)
     if as_kind in (None, objective.kind):
         return found
     return weighting.exchange(objective.path, objective.kind, as_kind, t) * found
@@ -81,6 +91,11 @@ def check(objective) -> None:
         raise ConfigError(f"objective.weight={objective.weight!r} is not one of {', '.join(weighting.WEIGHTS)}")
     if not objective.gamma > 0:
         raise ConfigError(f"objective.gamma={objective.gamma} must be positive: the SNR above which no weight grows")
+    if objective.levels not in levels.LEVELS:
+        raise ConfigError(f"objective.levels={objective.levels!r} is not one of {', '.join(levels.LEVELS)}")
+    if not 0 <= objective.known_noise < 1:
+        raise ConfigError(f"objective.known_noise={objective.known_noise} must be a time in [0, 1): at 1 known tokens "
+                          "are noise")
     if objective.shift_tokens < 0:
         raise ConfigError(f"objective.shift_tokens={objective.shift_tokens} must be the tokens of a clip whose times "
                           "are not shifted, or 0 for none to be shifted")

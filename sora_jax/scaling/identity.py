@@ -27,7 +27,8 @@ NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.c
            "objective.p_std": 1.2, "objective.sigma_min": 0.004, "objective.sigma_max": 160, "objective.rho": 7,
            "sampler.grid": "shifted",
            "sampler.eta": 0, "sampler.guidance_known": 1, "sampler.rescale": 0, "sampler.interval": [0, 1],
-           "sampler.zero_star": False, "sampler.zero_steps": 0,
+           "sampler.zero_star": False, "sampler.zero_steps": 0, "objective.known_noise": 0, "objective.levels": "two",
+           "sampler.known_noise": 0, "sampler.lag": 0,
            "lora.rank": 0, "lora.alpha": 8,
            "lora.targets": ["qkv", "out", "cross_q", "cross_kv", "cross_out", "up", "down"]}
 

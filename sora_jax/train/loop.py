@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from sora_jax import build, checkpoint, disk, loader, pipeline, report, sources, validation
+from sora_jax import adapted, build, checkpoint, disk, loader, pipeline, report, sources, validation
 from sora_jax.train import optimizer, recording, state
 from sora_jax.train.evaluating import Evaluation
 from sora_jax.train.program import program
@@ -114,7 +114,7 @@ class Job:
 
     def whole(self, trained: PyTree) -> PyTree:
         """The weights of the model that the run is for, from those that are trained: adapters are merged."""
-        return build.whole(self.config, trained, lambda: self.frozen)
+        return adapted.whole(self.config, trained, lambda: self.frozen)
 
     def every(self, name: str) -> int:
         """A chore's period in updates, from its fraction of the run."""

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from sora_jax import build, disk, judge, pipeline, sources, video, weights
+from sora_jax import adapted, build, disk, judge, pipeline, sources, video, weights
 from sora_jax.scaling import figure, identity
 from sora_jax.scaling import records as ledger
 from sora_jax.train import evaluating, widths
@@ -131,7 +131,7 @@ def compose(job, stop, measured: dict, raw: float) -> dict:
     name, total = name_of(config, job.steps), sum(counts.values())
     rule = {"base_width": base} if (base := widths.base(config.optimizer)) else {}
     if rank := build.lora_rank(config):
-        rule |= {"lora_rank": rank, "trained": build.adapted_params(config)}
+        rule |= {"lora_rank": rank, "trained": adapted.count(config)}
     return {
         "id": name_of(config, stop.end), "experiment": config.name, "config_hash": identity.run_id(config.to_dict()),
         "model": config.model.size if config.stage == "dit" else config.vae.name,

@@ -10,6 +10,7 @@ import tiny
 from flax import nnx, traverse_util
 
 from configs import smoke
+from sora_jax import adapted as parts
 from sora_jax import build, checkpoint, costs, lora, validation, weights
 from sora_jax import mesh as meshes
 from sora_jax.scaling import identity
@@ -94,7 +95,7 @@ def test_a_run_of_adapters_leaves_merged_weights_and_says_what_it_trained(base, 
     assert record["started_from"] == "noise"
     assert record["n_total"] == sum(leaf.size for leaf in jax.tree.leaves(run.params))
     assert run.meta["id"] == meta["id"] == record["id"]
-    merged = lora.merge(old.params, adapters, build.lora_scale(config))
+    merged = lora.merge(old.params, adapters, parts.scale(config))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=EQUAL), merged, run.params)
     flat, before = (traverse_util.flatten_dict(tree, sep="/") for tree in (run.params, old.params))
     moved = {name for name in flat if not np.array_equal(flat[name], before[name])}
@@ -122,7 +123,7 @@ def test_checkpoints_hold_adapters_alone_and_a_resumed_run_is_the_same(base, ada
 
 def test_the_plan_counts_what_is_trained(base):
     _, config = base
-    plan, count = costs.budget(config), build.adapted_params(config)
+    plan, count = costs.budget(config), parts.count(config)
     assert plan.adapted == count and f"{count:,}" in plan.table()
     mesh = build.mesh(config)
     _, tx, _, _, frozen = program.program(config, mesh)
