@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
     data.families = ("uniform", "bounce", "collision", "parabola", "occluder", "composition", "pan")
     data.weights = (4.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0)
     data.counts = (1, 2, 2, 3)  # objects of a composition, each number as likely as the next
+    data.colours = ()  # names, each as likely as the next; empty: the eight of the palette
     data.language = "en"  # "en", "zh" or "both"
     data.caption = "short"  # "short", "dense" or "both"
     data.crop = 0  # VAE training: side of a random window, 0 = whole frames
@@ -74,6 +75,11 @@ def get_config() -> ConfigDict:
     model.time_shift, model.time_ends = 0.0, False  # of published weights: added to 1000 t; its last frequency
     model.variance = False  # outputs of a variance beside the prediction, which published weights have
     model.remat = "dots"  # "none", "dots" or "full"
+
+    config.lora = lora = ConfigDict()
+    lora.rank = 0  # of adapters beside the weights of train.start, which are then frozen; 0: none
+    lora.alpha = 8.0  # adapters count alpha / rank times
+    lora.targets = ("qkv", "out", "cross_q", "cross_kv", "cross_out", "up", "down")  # layers, or patterns of them
 
     config.text = text = ConfigDict()
     text.name = "text"

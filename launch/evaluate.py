@@ -20,6 +20,7 @@ PROMPTS = flags.DEFINE_integer("prompts", 256, "captions to draw", lower_bound=1
 CLIPS = flags.DEFINE_integer("clips", 64, "held-out clips for reconstruction and velocity", lower_bound=1)
 VIDEOS = flags.DEFINE_string("videos", "", "folder of videos to score an autoencoder on; empty: its val split")
 FAMILIES = flags.DEFINE_list("families", "uniform,composition", "families the captions come from")
+COLOURS = flags.DEFINE_list("colours", "", "colours the captions name; empty: the eight of the palette")
 MOTIONS = flags.DEFINE_multi_enum("motion", ["id"], ["id", "ood_speed", "ood_radius"],
                                   "speeds and sizes whose velocity error is measured; may be given again")
 EDITS = flags.DEFINE_list("edits", "", "editing tasks to score in place of captions, see launch.edit")
@@ -88,14 +89,15 @@ def transformer(out: Path) -> dict:
                "guidance": rule.guidance if GUIDANCE.value < 0 else GUIDANCE.value}
     if EDITS.value:
         return edits(pipe, out, **options)
-    asked = judge.unseen(PROMPTS.value, FAMILIES.value, pipe)
+    asked = judge.unseen(PROMPTS.value, FAMILIES.value, pipe, COLOURS.value)
     drawn, found = judge.adherence(pipe, asked, **options)
-    families = judge.by_family(drawn, asked, pipe.config.data.fps)
+    families = judge.by_family(drawn, asked, pipe)
     speed = {"velocity" if name == "id" else f"velocity_{name}": judge.velocity(pipe, CLIPS.value, name, **options)
              for name in MOTIONS.value}
     video.write_image(out / "samples.png", video.contact_sheet(list(drawn[:: max(1, len(drawn) // 16)][:16]),
                       labels=[p.text for p in asked[:: max(1, len(asked) // 16)][:16]]))
     recipe = {**options, "families": FAMILIES.value,
+              **({"colours": COLOURS.value} if COLOURS.value else {}),
               "prompts": f"{PROMPTS.value} different captions of the withheld tenth, in no training clip",
               "velocity": f"{CLIPS.value} held-out clips of uniform motion, 5 frames given, the rest scored, heights/s"}
     return {"adherence": found, "by_family": families, **speed, "recipe": recipe}

@@ -13,8 +13,8 @@ import numpy as np
 from flax import nnx, traverse_util
 from ml_collections import ConfigDict
 
+from sora_jax import lora, pretrained, registry
 from sora_jax import mesh as meshes
-from sora_jax import pretrained, registry
 from sora_jax.diffusion import joint
 from sora_jax.diffusion.guidance import Guidance
 from sora_jax.train import ema as averages
@@ -57,12 +57,21 @@ def make(config: ConfigDict, key: jax.Array | int = 0) -> nnx.Module:
 
 
 def learner(config: ConfigDict, key: jax.Array | int = 0) -> nnx.Module:
-    """What an update changes: the model, with the weights of `make`, and a critic if the objective has one."""
+    """What an update changes: the model, with the weights of `make`, and a critic if the objective has one; with
+    `lora.rank` what it changes are the adapters alone."""
     model = make(config, key)
     if critic_weighs(config):
         kind = registry.load("models", config.critic.name)
         model.critic = kind.build(critic_config(config), rngs=nnx.Rngs(nnx.Rngs(key)()))
+    if lora_rank(config):
+        rule = config.lora
+        model = lora.attach(model, tuple(rule.targets), rule.rank, rule.alpha, nnx.Rngs(nnx.Rngs(key)()))
     return model
+
+
+def lora_rank(config: ConfigDict) -> int:
+    """Rank of the adapters that are trained in the place of the weights; 0, as in configs from before them: none."""
+    return config.get("lora", {}).get("rank", 0)
 
 
 def graph(config: ConfigDict) -> tuple[nnx.GraphDef, dict]:

@@ -82,8 +82,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 disk.write_manifest(self.folder / str(step), {**record, "name": name})
             return True
         staging = self.folder / f".saving-{step}"
-        record = {"step": step, "name": name, "meta": meta or {},
-                  "leaves": shapes_of(state)}
+        record = {"step": step, "name": name, "meta": meta or {}, "leaves": shapes_of(state)}
         try:
             if self.primary:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -245,7 +244,7 @@ def load_for_inspection(path: str | os.PathLike, *, step: int | str | None = Non
     weights file (in it or in `weights/`), or such a file. `step` (number or name) and `weights` ("ema" or "params")
     choose within `checkpoints/`; by default a run's weights file is taken if it has one. Raises InputError.
     """
-    from sora_jax import build
+    from sora_jax import adapted, build
 
     path = Path(path)
     if path.is_dir() and (path / "config.json").is_file():
@@ -253,7 +252,8 @@ def load_for_inspection(path: str | os.PathLike, *, step: int | str | None = Non
         if step is None and weights == "ema" and (path / "weights.safetensors").is_file():
             params, meta = load_weights(path / "weights.safetensors")
         else:
-            params, meta = _from_checkpoints(path, build.graph(config)[1], step, weights)
+            params, meta = _from_checkpoints(path, adapted.trained(config), step, weights)
+            params = adapted.whole(config, params, lambda: load_for_inspection(config.train.start).params)
     else:
         path = _one_file(path)
         params, meta = load_weights(path)

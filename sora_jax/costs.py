@@ -3,7 +3,7 @@ import jax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from sora_jax import build, validation
+from sora_jax import adapted, build, validation
 from sora_jax.scaling.budget import Budget, text_elements
 from sora_jax.train import optimizer, state
 
@@ -24,14 +24,14 @@ def budget(config: ConfigDict) -> Budget:
         batch=config.train.batch, width=width, depth=depth, mesh=dict(config.mesh), dtype=config.dtype,
         remat=config.model.remat, mlp_ratio=config.model.mlp_ratio, heads=config.model.heads,
         text_tokens=captions * states if dit else 0, single=single(config),
-        images=images, image_share=share, beside=build.critic_params(config),
+        images=images, image_share=share, beside=build.critic_params(config), adapted=adapted.count(config),
         text=captions * text_elements(states, text.length, text.width, text.depth, text.heads) if dit else 0,
     )
 
 
 def single(config: ConfigDict) -> int:
     """Parameters with one moment in the place of two: those that Muon updates."""
-    if not config.optimizer.muon:
+    if not config.optimizer.muon or build.lora_rank(config):
         return 0
     _, shapes = state.split(lambda: build.make(config))
     marked = jax.tree.leaves(optimizer.hidden(shapes))

@@ -21,7 +21,8 @@ from sora_jax.train import evaluating
 from sora_jax.types import InputError
 
 UNCOMPARED = ("quarantine", "limit", "size", "cache")  # fields of a dataset that change no clip
-LATER = {"span": (0.0, 1.0), "held_span": ()}  # fields that datasets gained: at these values as if they were not there
+# Fields that datasets gained: at these values as if they were not there.
+LATER = {"span": (0.0, 1.0), "held_span": (), "colours": ()}
 
 
 class Options(NamedTuple):

@@ -49,8 +49,8 @@ def generate(model: nnx.Module, objective, sampler_module: ModuleType, *, text: 
     guide_graph, guide_params = nnx.split(guide_model) if guided and guide_model is not None else (None, None)
     return run(params, jnp.asarray(text), jnp.asarray(mask), given, key, jnp.float32(guidance), jnp.float32(shift),
                guide_params, text_states, graph=graph, objective=objective, sample=sampler_module.sample,
-               shape=tuple(shape), steps=steps, guided=guided, grid=grid, eta=float(eta), rule=rule, guide_graph=guide_graph,
-               known_noise=float(known_noise), lag=lag, within=within)
+               shape=tuple(shape), steps=steps, guided=guided, grid=grid, eta=float(eta), rule=rule,
+               guide_graph=guide_graph, known_noise=float(known_noise), lag=lag, within=within)
 
 
 def check(sampler_module: ModuleType, steps: int, grid: str, eta: float, rule: Guidance, known_noise: float = 0.0,

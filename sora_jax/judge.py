@@ -12,15 +12,17 @@ from sora_jax.datasets import physics as worlds
 from sora_jax.evals import physics
 from sora_jax.pipeline import Pipeline, decode, encode
 from sora_jax.types import ConfigError, Truth
+from sora_jax.worlds import palette
 from sora_jax.worlds.prompts import Prompt, prompts
 
 GIVEN = 2  # latent frames
 MOTIONS = {"id": "val", "ood_speed": "ood_speed", "ood_radius": "ood_radius"}  # splits of the worlds
 
 
-def unseen(count: int, families: Sequence[str], pipe: Pipeline) -> list[Prompt]:
+def unseen(count: int, families: Sequence[str], pipe: Pipeline, colours: Sequence[str] = ()) -> list[Prompt]:
     """`count` different captions that no training clip carries, as many of each family as the other; where the grammar
-    of a family has fewer it gives them all, and the others share the rest. Raises ConfigError if all have fewer."""
+    of a family has fewer it gives them all, and the others share the rest. `colours`: names to draw
+    from, empty for the palette's eight. Raises ConfigError if all have fewer."""
     data, shares, ample = pipe.config.data, dict.fromkeys(families, 0), list(families)
     made: dict[str, list[Prompt]] = {family: [] for family in families}
     while missing := count - sum(map(len, made.values())):
@@ -30,7 +32,7 @@ def unseen(count: int, families: Sequence[str], pipe: Pipeline) -> list[Prompt]:
         for k, family in enumerate(ample):
             shares[family] = len(made[family]) + missing // len(ample) + (k < missing % len(ample))
             made[family] = prompts(shares[family], families=(family,), frames=data.frames, fps=data.fps,
-                                   aspect=data.width / data.height, fewer=True)
+                                   aspect=data.width / data.height, fewer=True, colours=tuple(colours))
         ample = [family for family in ample if len(made[family]) == shares[family]]
     return [prompt for family in families for prompt in made[family]]
 
@@ -38,15 +40,23 @@ def unseen(count: int, families: Sequence[str], pipe: Pipeline) -> list[Prompt]:
 def adherence(pipe: Pipeline, asked: Sequence[Prompt], **options: Any) -> tuple[np.ndarray, dict]:
     """Clips for these prompts, and the share of them that shows what its words say, by question."""
     drawn = pipe.sample([prompt.text for prompt in asked], **options)
-    return drawn, physics.adherence(drawn, [prompt.specification for prompt in asked], pipe.config.data.fps)
+    return drawn, physics.adherence(drawn, [prompt.specification for prompt in asked], pipe.config.data.fps,
+                                    beyond(pipe, asked))
 
 
-def by_family(drawn: np.ndarray, asked: Sequence[Prompt], fps: float) -> dict[str, dict]:
+def beyond(pipe: Pipeline, asked: Sequence[Prompt]) -> tuple[str, ...]:
+    """The colours to look for beside the palette's eight: those that the run was trained on, and those asked for."""
+    told = {colour for prompt in asked for colour, _ in prompt.specification.kinds}
+    return tuple(sorted({*pipe.config.data.get("colours", ()), *told} - {*palette.COLOURS}))
+
+
+def by_family(drawn: np.ndarray, asked: Sequence[Prompt], pipe: Pipeline) -> dict[str, dict]:
     """The same scores for the prompts of each family alone."""
+    fps, looked = pipe.config.data.fps, beyond(pipe, asked)
     found = {}
     for family in dict.fromkeys(prompt.truth["family"] for prompt in asked):
         rows = [i for i, prompt in enumerate(asked) if prompt.truth["family"] == family]
-        found[family] = physics.adherence(drawn[rows], [asked[i].specification for i in rows], fps)
+        found[family] = physics.adherence(drawn[rows], [asked[i].specification for i in rows], fps, looked)
     return found
 
 

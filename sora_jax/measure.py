@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from ml_collections import ConfigDict
 
 from sora_jax import build, costs, validation
@@ -59,14 +60,15 @@ def run(config: ConfigDict, updates: int = 20) -> Measured:
     """Compile the update of `config` on this machine's mesh and do it `updates` times. Raises ConfigError."""
     validation.validate(config, here=False)
     mesh = build.mesh(config)
-    _, tx, _, update = program(config, mesh)
+    _, tx, _, update, frozen = program(config, mesh)
+    rest = (fresh(config, frozen),) if frozen else ()
     current = state.initial(lambda: build.learner(config, config.seed), tx, mesh)
     batch, rate = random_batch(config), jnp.float32(0.0)
-    held = update.lower(current, batch, rate).compile().memory_analysis()
+    held = update.lower(current, batch, rate, *rest).compile().memory_analysis()
     clock = []
     for k in range(WARM + updates):
         begun = time.perf_counter()
-        current, scalars = update(current, batch, rate)
+        current, scalars = update(current, batch, rate, *rest)
         jax.block_until_ready(scalars)
         if k >= WARM:
             clock.append(time.perf_counter() - begun)
@@ -74,6 +76,12 @@ def run(config: ConfigDict, updates: int = 20) -> Measured:
     return Measured(seconds, budget.flops_per_clip * config.train.batch / seconds,
                     seconds * build.steps(config) / 3600, held.argument_size_in_bytes + held.temp_size_in_bytes,
                     sum(budget.bytes_per_device.values()))
+
+
+def fresh(config: ConfigDict, shardings):
+    """Weights of the seed, as those that are frozen."""
+    return jax.jit(lambda: nnx.to_pure_dict(nnx.state(build.make(config, config.seed), nnx.Param)),
+                   out_shardings=shardings)()
 
 
 class Gain(NamedTuple):
@@ -96,7 +104,7 @@ def gains(config: ConfigDict, members: Sequence[int], rounds: int = 7, updates: 
     population, on as many as its members share evenly, take turns of `updates` updates. Raises ConfigError."""
     validation.validate(config, here=False)
     mesh, batch = build.mesh(config), random_batch(config)
-    graph, tx, _, update = program(config, mesh)
+    graph, tx, _, update, _ = program(config, mesh)
     own = population.own(config, tx)
 
     def turn(update, current, batch, rate):

@@ -5,7 +5,7 @@ Enters: a config. Leaves: nothing, or a one-line ConfigError that names the fiel
 import jax
 from ml_collections import ConfigDict
 
-from sora_jax import build, generate, pretrained, registry
+from sora_jax import adapted, build, generate, pretrained, registry
 from sora_jax.train import ema as averages
 from sora_jax.train import optimizer, widths
 from sora_jax.types import ConfigError
@@ -46,6 +46,7 @@ def validate(config: ConfigDict, here: bool = True) -> None:
     check_critic(config)
     check_rows(config)
     check_frames(config)
+    check_lora(config, here)
     if (clips := build.velocity_clips(config)) < 0 or clips and config.stage != "dit":
         raise ConfigError(f"eval.velocity={clips} for stage={config.stage!r}: give a number of clips for a transformer "
                           "to go on from, or 0")
@@ -138,6 +139,21 @@ def check_critic(config: ConfigDict) -> None:
         raise ConfigError(f"optimizer.critic_beta1={config.optimizer.critic_beta1} is not the share of an "
                           "average; give one in [0, 1)")
     build.critic_flops(config)
+
+
+def check_lora(config: ConfigDict, here: bool) -> None:
+    """ConfigError unless adapters are of a transformer, beside weights that are named, on layers that it has."""
+    rank = build.lora_rank(config)
+    if not rank:
+        return
+    if config.stage != "dit":
+        raise ConfigError(f"lora.rank={rank} is for stage='dit'; an autoencoder has no adapters")
+    if here and not config.train.start:
+        raise ConfigError(f"lora.rank={rank} without train.start: name the weights that the adapters are beside")
+    if widths.base(config.optimizer):
+        raise ConfigError(f"optimizer.widths={config.optimizer.widths!r} has no rule for adapters (lora.rank={rank}); "
+                          "set it to 'none'")
+    adapted.count(config)
 
 
 def check_schedule(config: ConfigDict) -> None:

@@ -21,10 +21,10 @@ BANNED_SUFFIXES = ("Manager", "Handler", "Wrapper", "Helper")
 READS_CONFIGS = {"sora_jax/build.py", "sora_jax/pipeline.py"}
 A_TABLE = {"configs/base.py": "get_config"}  # every field with its default: a list, not a procedure
 
-ASSEMBLED = ("types registry mesh disk page video video.* loader weights report collate generate build sources "
+ASSEMBLED = ("types registry lora mesh disk page video video.* loader weights report collate generate build sources "
              "validation costs checkpoint lease sweeping board measure study pipeline encoding judge streaming tiling "
              "bridge packing preflight rows layouts layouts.* captions torch_file pretrained appraise coder "
-             "reconstructing scaling.* train.* datasets.* evals.* tasks editing referee")
+             "reconstructing adapted adapter_file scaling.* train.* datasets.* evals.* tasks editing referee")
 
 # A file (the first pattern that fits) may import these files of ours, and no others.
 LAYERS = {
@@ -63,6 +63,7 @@ LAYERS = {
     "sora_jax.train.ema": "types mesh train.state",
     "sora_jax.train.step": "types mesh train.state",
     "sora_jax.loader": "types mesh",
+    "sora_jax.lora": "types nn.linear nn.low_rank",
     "sora_jax.weights": "types mesh disk",
     "sora_jax.report": "types mesh disk page",
     "sora_jax.collate": "types",

@@ -28,7 +28,7 @@ def test_it_keeps_its_word_on_captions_it_never_saw(pipe):
     asked = judge.unseen(ASKED, ("uniform",), pipe)
     drawn, found = judge.adherence(pipe, asked, seed=0, steps=STEPS)
     assert drawn.shape == (ASKED, 17, 64, 64, 3) and found["colour"]["right"] >= COLOUR_FLOOR
-    assert judge.by_family(drawn, asked, 8.0) == {"uniform": found}
+    assert judge.by_family(drawn, asked, pipe) == {"uniform": found}
     shuffled = [prompt._replace(specification=asked[i - 3].specification) for i, prompt in enumerate(asked)]
     wrong = judge.physics.adherence(drawn, [prompt.specification for prompt in shuffled], 8.0)
     assert wrong["all"]["right"] < found["all"]["right"], "another prompt's answer must score worse"

@@ -33,6 +33,7 @@ class Config:
     language: str = "en"
     caption: str = "short"
     counts: tuple[int, ...] = COUNTS  # objects of a composition, each number as likely
+    colours: tuple[str, ...] = ()  # names, each as likely as the next; empty: the eight of the palette
     size: int = 10**9
     seconds: float = 2.0
 
@@ -60,6 +61,7 @@ class Physics:
         _check(config)
         self.config = config
         names, cumulative = sampling.family_table(config.families, config.weights, config.split)
+        sampling.check_colours(config.colours, names, config.split)
         self._stream = Stream(
             names,
             tuple(cumulative.tolist()),
@@ -72,6 +74,7 @@ class Physics:
             config.language,
             config.caption,
             counts=tuple(config.counts),
+            colours=tuple(config.colours),
         )
 
     def __len__(self) -> int:

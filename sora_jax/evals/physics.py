@@ -25,13 +25,15 @@ def interval(right: int, asked: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def adherence(
-    videos: UInt8[np.ndarray, "n f h w c"], specifications: Sequence[Specification], fps: float
+    videos: UInt8[np.ndarray, "n f h w c"], specifications: Sequence[Specification], fps: float,
+    beyond: Sequence[str] = (),
 ) -> dict[str, dict]:
     """For each question: how many clips were asked it, the share that got it right, and its 95 % interval.
 
-    Direction and place are asked only of prompts that say one.
+    Direction and place are asked only of prompts that say one. `beyond`: colours outside the palette's eight that may
+    be there.
     """
-    scores = [score(parse(video, fps), spec) for video, spec in zip(videos, specifications, strict=True)]
+    scores = [score(parse(video, fps, beyond), spec) for video, spec in zip(videos, specifications, strict=True)]
     asks = {"direction": "direction", "place": "relation"}
     found = {}
     for name in QUESTIONS:

@@ -3,7 +3,7 @@
 Enters: patches `b n p`, positions `b n 3`, the noise levels `b k` of each clip and which of them each token has.
 Leaves: the prediction per token. By default adaLN-Zero blocks (Peebles and Xie 2023, section 3.2) with text
 cross-attention (PixArt-alpha, Chen et al. 2023, section 2.2), RMS-normalised queries and keys, and rotary positions on
-three axes; the variants are in `nn.dit_block`, `nn.positions` and `nn.groups`, and what they cost in `nn.costs`.
+three axes; variants in `nn.dit_block`, `nn.positions`, `nn.groups`, costs in `nn.costs`.
 """
 import math
 from dataclasses import dataclass
@@ -26,8 +26,7 @@ from sora_jax.nn.rope import rotation
 from sora_jax.types import ConfigError
 
 States = tuple[Float[Array, "b *s m c"], Bool[Array, "b *s m"]]
-ZEROS = nnx.initializers.zeros
-NORMAL = nnx.initializers.normal(0.02)
+ZEROS, NORMAL = nnx.initializers.zeros, nnx.initializers.normal(0.02)
 REMAT = {"none": None, "full": jax.checkpoint_policies.nothing_saveable,
          "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 CHOICES = {"modulation": ("block", "single"), "text": ("cross", "joint", "prefix", "none"),
@@ -163,11 +162,10 @@ class DiT(nnx.Module):
         `b s l`; `levels` lists those of clip 0, then those of clip 1, and so on, and `level` counts through the list.
         Tokens attend within their segment and read their own caption. Tokens of a segment -1 are padding.
         """
-        everything = self.everything(tokens, positions, levels, level, text, mask, segments, text_states, layout)
+        out = self.everything(tokens, positions, levels, level, text, mask, segments, text_states, layout)
         if not self.config.variance:
-            return everything
-        per_place = rearrange(everything, "b n (q z) -> b n q z", z=2 * self.config.channels)
-        return rearrange(per_place[..., :self.config.channels], "b n q z -> b n (q z)")
+            return out
+        return rearrange(out, "b n (q two z) -> b n two (q z)", two=2, z=self.config.channels)[:, :, 0]
 
     def everything(self, tokens, positions, levels, level, text, mask, segments=None, text_states=None,
                    layout=None) -> Float[Array, "b n _"]:
@@ -191,7 +189,7 @@ class DiT(nnx.Module):
         """States `b s m c` of the captions and which of them to read; None where nothing reads any."""
         if self.config.text == "none" and self.config.pooled == "none":
             return None, None
-        states, kept = self.encode_text(text, mask) if states is None else states
+        states, kept = states or self.encode_text(text, mask)
         return (states, kept) if states.ndim == 4 else (states[:, None], kept[:, None])
 
     def placed(self, x: Float[Array, "b n d"], places: Float[Array, "b n 3"],
@@ -238,8 +236,7 @@ class DiT(nnx.Module):
     def through(self, x, contexts: tuple[Context, ...]):
         """All blocks in turn: one compiled body under `lax.scan`, its activations recomputed as `remat` says. With two
         contexts even layers read the first and odd layers the second."""
-        graph, stack = nnx.split(self.blocks)
-        turns = len(contexts)
+        (graph, stack), turns = nnx.split(self.blocks), len(contexts)
         stack = jax.tree.map(lambda w: w.reshape(-1, turns, *w.shape[1:]), stack) if turns > 1 else stack
 
         def body(h, weights):

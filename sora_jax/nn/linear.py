@@ -9,12 +9,15 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from sora_jax.nn.axes import param
+from sora_jax.nn.low_rank import LowRank
 
 XAVIER = nnx.initializers.xavier_uniform()
 
 
 class Linear(nnx.Module):
-    """`x @ kernel + bias` with fp32 parameters, computed in the dtype of `x`."""
+    """`x @ kernel + bias` with fp32 parameters, computed in the dtype of `x`; an `adapter` may be put beside them."""
+
+    adapter: LowRank | None = None
 
     def __init__(self, din: int, dout: int, *, axes: tuple[str | None, str | None], bias: bool = True,
                  init: Callable = XAVIER, rngs: nnx.Rngs):
@@ -23,7 +26,10 @@ class Linear(nnx.Module):
 
     def __call__(self, x: Float[Array, "*s i"]) -> Float[Array, "*s o"]:
         kernel = self.kernel[...].astype(x.dtype)
-        y = x.reshape(-1, x.shape[-1]) @ kernel
+        rows = x.reshape(-1, x.shape[-1])
+        y = rows @ kernel
+        if self.adapter is not None:
+            y = y + self.adapter(rows)
         if self.bias is not None:
             y = y + self.bias[...].astype(x.dtype)
         return y.reshape(*x.shape[:-1], kernel.shape[1])

@@ -48,11 +48,16 @@ def params_by_group(depth: int, width: int, elements: int, out: int | None = Non
             "norms": depth * (5 + mlp_ratio) * d}
 
 
-def state_bytes(params: int, mesh: Mapping[str, int], ema: int = 1, single: int = 0, beside: int = 0) -> dict[str, int]:
+def state_bytes(params: int, mesh: Mapping[str, int], ema: int = 1, single: int = 0, beside: int = 0,
+                adapted: int = 0) -> dict[str, int]:
     """Bytes per device of what persists between updates, for fp32 master copies sharded over fsdp and tensor.
     `single` of the parameters have one moment (Muon), the others two (Adam). `beside` them are parameters that are
-    trained and not kept, so without an average."""
+    trained and not kept, so without an average. `adapted` are parameters of adapters: they alone are trained then."""
     ways = mesh["fsdp"] * mesh["tensor"]
+    if adapted:
+        share = MASTER * math.ceil(adapted / ways)
+        return {"weights": MASTER * math.ceil(params / ways) + share, "gradients": share, "moments": 2 * share,
+                "ema": ema * share}
     share = MASTER * math.ceil(params / ways)
     trained = share + MASTER * math.ceil(beside / ways)
     return {"weights": trained, "gradients": trained, "moments": 2 * trained - MASTER * (single // ways),
@@ -92,7 +97,8 @@ def updates_for(clips: int, batch: int) -> int:
 @dataclasses.dataclass(frozen=True)
 class Budget:
     """The cost of one run. `params` and `forward_flops` (one clip) and `bytes_per_device` are by group; `beside` counts
-    parameters that are trained with the model and not kept."""
+    parameters that are trained with the model and not kept, `adapted` those of adapters beside frozen weights,
+    with which FLOPs are still counted as if all were trained: an upper bound, about a third above what is done."""
 
     params: dict[str, int]
     forward_flops: dict[str, int]
@@ -103,12 +109,13 @@ class Budget:
     dtype: str
     bytes_per_device: dict[str, int]
     beside: int = 0
+    adapted: int = 0
 
     @classmethod
     def make(cls, counts: Mapping[str, int], forward_flops: Mapping[str, int], *, tokens: int, clips: int, batch: int,
              width: int, depth: int, mesh: Mapping[str, int], dtype: str, remat: str = "dots", mlp_ratio: int = 4,
              text_tokens: int = 0, heads: int = 0, ema: int = 1, text: int = 0, single: int = 0,
-             images: int = 0, image_share: float = 0.0, beside: int = 0) -> "Budget":
+             images: int = 0, image_share: float = 0.0, beside: int = 0, adapted: int = 0) -> "Budget":
         """From parameter counts and forward FLOPs by group. `mesh` gives sizes of data, fsdp, tensor, sequence (absent
         is 1). Raises ConfigError naming the field that cannot be."""
         sizes = {axis: int(mesh.get(axis, 1)) for axis in MESH_AXES}
@@ -125,8 +132,9 @@ class Budget:
                                     text_tokens=text_tokens, heads=heads, text=text)
             held = {"activations_kept": held["activations_kept"] + less["activations_kept"],
                     "activations_peak": max(held["activations_peak"], less["activations_peak"])}
-        bytes_per_device = {**state_bytes(sum(counts.values()), sizes, ema, single, beside), **held}
-        return cls(dict(counts), dict(forward_flops), tokens, clips, batch, sizes, dtype, bytes_per_device, beside)
+        bytes_per_device = {**state_bytes(sum(counts.values()), sizes, ema, single, beside, adapted), **held}
+        return cls(dict(counts), dict(forward_flops), tokens, clips, batch, sizes, dtype, bytes_per_device, beside,
+                   adapted)
 
     @property
     def n_total(self) -> int:
@@ -181,6 +189,9 @@ class Budget:
                 ("training FLOPs", _flops(self.flops), "")]
         if self.beside:
             rows.append(("parameters beside the model", f"{self.beside:,}", "a critic's: trained and not kept"))
+        if self.adapted:
+            rows.append(("trained parameters", f"{self.adapted:,}", f"of adapters, beside frozen weights "
+                         f"({self.adapted / self.n_total:.2%})"))
         if flops_per_second is not None:
             rows.append(("hours", f"{self.hours(flops_per_second):.3g}", f"at {_flops(flops_per_second)}/s"))
         return [f"  {name:27}{value:>15}   {note}".rstrip() for name, value, note in rows]

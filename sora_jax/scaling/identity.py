@@ -9,8 +9,8 @@ import numpy as np
 
 # Fields that configs gained after runs were recorded. At these values they mean what their absence meant.
 NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.cache": 2**28, "data.images": "",
-           "data.counts": [1, 2, 2, 3], "eval.velocity": 0, "eval.matched": False, "train.images": 0,
-           "data.native": [], "train.pack_tokens": 0, "train.pack_clips": 8,
+           "data.counts": [1, 2, 2, 3], "data.colours": [], "eval.velocity": 0, "eval.matched": False,
+           "train.images": 0, "data.native": [], "train.pack_tokens": 0, "train.pack_clips": 8,
            "train.start": "",
            "optimizer.widths": "none", "optimizer.base_width": 96, "objective.perceptual_weight": 0,
            "objective.temporal_weight": 0, "objective.critic_weight": 0, "objective.perceptual_from": 0,
@@ -29,7 +29,9 @@ NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.c
            "sampler.eta": 0, "sampler.interpolate": False,
            "sampler.guidance_known": 1, "sampler.rescale": 0, "sampler.interval": [0, 1],
            "sampler.zero_star": False, "sampler.zero_steps": 0, "objective.known_noise": 0, "objective.levels": "two",
-           "sampler.known_noise": 0, "sampler.lag": 0}
+           "sampler.known_noise": 0, "sampler.lag": 0,
+           "lora.rank": 0, "lora.alpha": 8,
+           "lora.targets": ["qkv", "out", "cross_q", "cross_kv", "cross_out", "up", "down"]}
 
 
 def run_id(config: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ Enters: a config and a folder. Leaves: checkpoints, metrics, pictures, one recor
 that was killed goes on from its last checkpoint and ends in the same bits. Chores read; they never write the state.
 """
 import contextlib
+import functools
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from sora_jax import build, checkpoint, disk, loader, pipeline, report, sources, validation
+from sora_jax import adapted, build, checkpoint, disk, loader, pipeline, report, sources, validation
 from sora_jax.train import optimizer, recording, state
 from sora_jax.train.evaluating import Evaluation
 from sora_jax.train.program import program
@@ -79,7 +81,10 @@ class Job:
         self.coder = pipeline.autoencoder(config.vae.weights, want=self.origin["vae_hash"])[0] if (
             build.velocity_clips(config)) else None
         self.writer = report.Writer(folder)
-        self.graph, self.tx, self.shardings, self.update = program(config, self.mesh)
+        self.graph, self.tx, self.shardings, self.update, frozen = program(config, self.mesh)
+        self.frozen = jax.device_put(self.begin[0], frozen) if frozen else {}
+        if self.frozen:
+            self.update = functools.partial(_last, self.update, self.frozen)
         self.loaders = [self.load(self.source, config.train.batch)]
         if images := build.images_per_clip(config):
             self.loaders.append(self.load(image_source(config, self.origin), images * config.train.batch))
@@ -91,9 +96,10 @@ class Job:
         return loader.Loader(source, batch=batch, seed=self.config.seed, mesh=self.mesh, collate=self.collate)
 
     def first(self) -> state.TrainState:
-        """The state before the first update: the seed's weights, or those of `train.start`; a critic is fresh."""
+        """The state before the first update: the seed's weights, or those of `train.start`; a critic is fresh, and so
+        are adapters, beside which those weights are frozen."""
         fresh = state.initial(self.make, self.tx, self.mesh)
-        if self.begin is None:
+        if self.begin is None or self.frozen:
             return fresh
         params = jax.device_put(self.begin[0], self.shardings.ema)
         return fresh._replace(params=fresh.params | params, ema=jax.tree.map(jnp.copy, params))
@@ -105,6 +111,10 @@ class Job:
     def make(self):
         """What an update changes, with the seed's fresh weights."""
         return build.learner(self.config, self.config.seed)
+
+    def whole(self, trained: PyTree) -> PyTree:
+        """The weights of the model that the run is for, from those that are trained: adapters are merged."""
+        return adapted.whole(self.config, trained, lambda: self.frozen)
 
     def every(self, name: str) -> int:
         """A chore's period in updates, from its fraction of the run."""
@@ -122,7 +132,7 @@ class Job:
 
     def look(self, current: state.TrainState) -> dict:
         """Scalars on the EMA weights, for the curves of the run."""
-        return self.evaluation.brief(current)
+        return self.evaluation.brief(current._replace(ema=self.whole(current.ema)))
 
     def keep(self, saves: checkpoint.Checkpoints, k: int, current: state.TrainState) -> state.TrainState:
         """Save the state after update k; returns what to go on from."""
@@ -190,6 +200,10 @@ class Job:
             values = jax.device_get(scalars)
             self.writer.write_scalars(k, {**values, "clips": k * self.config.train.batch}, f"{name}/")
             bar.set(loss=float(values["loss"].mean()))
+
+
+def _last(update, frozen, current, batch, rate):
+    return update(current, batch, rate, frozen)
 
 
 def finished(config: ConfigDict, folder: str | Path) -> bool:

@@ -43,6 +43,8 @@ def validate(configs: Sequence[ConfigDict]) -> None:
                                   f"differ only in {', '.join(FREE)}; train these apart")
     if configs[0].stage != "dit":
         raise ConfigError(f"stage={configs[0].stage!r}: a population is of transformers; train these one by one")
+    if build.lora_rank(configs[0]):
+        raise ConfigError(f"lora.rank={configs[0].lora.rank}: a population has no adapters; train these apart")
     names = [config.name for config in configs]
     for name in names:
         if names.count(name) > 1:

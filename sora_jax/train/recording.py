@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from sora_jax import build, disk, judge, pipeline, sources, video, weights
+from sora_jax import adapted, build, disk, judge, pipeline, sources, video, weights
 from sora_jax.scaling import figure, identity
 from sora_jax.scaling import records as ledger
 from sora_jax.train import evaluating, widths
@@ -83,18 +83,20 @@ def environment(company: int = 1) -> dict:
 def finish(job, state: TrainState, stop) -> dict:
     """Measure an annealed state and write its weights, pictures and record, in that order."""
     config, last = job.config, stop.end == job.steps
-    ema = state.ema
+    ema = job.whole(state.ema)
     if config.stage == "vae":
         ema = evaluating.with_statistics(ema, *evaluating.statistics(job.graph, ema, sources.whole_clips(config)))
     measured = job.evaluation.measure(ema) | job.evaluation.matched(ema) | motion(job, ema)
     if config.stage == "vae":
         measured |= job.evaluation.coded(ema)
-    record = compose(job, stop, measured, job.evaluation.measure(kept(state.params))["val_loss"])
+    record = compose(job, stop, measured, job.evaluation.measure(job.whole(kept(state.params)))["val_loss"])
     job.fence()
     meta = {"id": record["id"], "config": json.loads(build.to_json(config)), "record": record,
             **job.origin}
     name = "weights" if last else f"weights-{record['clips']}"
     weights.save_weights(job.folder / f"{name}.safetensors", ema, meta)
+    if job.frozen:
+        weights.save_weights(job.folder / f"{name.replace('weights', 'adapters')}.safetensors", state.ema, meta)
     if last:
         pictures(job, ema)
     job.writer.resume(stop.end - 1, "annealed")
@@ -128,6 +130,8 @@ def compose(job, stop, measured: dict, raw: float) -> dict:
         tokens = packed["rows"] * build.row(config)[0] * job.source.useful / clips
     name, total = name_of(config, job.steps), sum(counts.values())
     rule = {"base_width": base} if (base := widths.base(config.optimizer)) else {}
+    if rank := build.lora_rank(config):
+        rule |= {"lora_rank": rank, "trained": adapted.count(config)}
     return {
         "id": name_of(config, stop.end), "experiment": config.name, "config_hash": identity.run_id(config.to_dict()),
         "model": config.model.size if config.stage == "dit" else config.vae.name,

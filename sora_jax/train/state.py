@@ -9,18 +9,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
+from flax import nnx, traverse_util
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
 from sora_jax import mesh as meshes
 
 CRITIC = "critic"  # the part of the weights that is trained beside the model, and thrown away
+ADAPTER = "adapter"  # the parts of the weights that are trained alone, if there are any: all others are frozen
 
 
 class TrainState(NamedTuple):
     """All that the future of a run depends on, the config apart. `params` and `ema` are pure dicts, the latter of the
-    model's weights only."""
+    model's weights only. Where weights are frozen, `params` are those that are not."""
 
     step: Int[Array, ""]
     params: PyTree
@@ -31,6 +32,23 @@ class TrainState(NamedTuple):
 def kept(params: Mapping[str, Any]) -> dict[str, Any]:
     """The weights that a run is for: all but those of a critic."""
     return {name: tree for name, tree in params.items() if name != CRITIC}
+
+
+def parted(params: nnx.State) -> tuple[nnx.State, nnx.State]:
+    """(trained, frozen): adapters and all else, or where there are none all and nothing."""
+    flat = nnx.to_flat_state(params)
+    alone = any(ADAPTER in path for path, _ in flat)
+    trained, frozen = ([(path, leaf) for path, leaf in flat if (ADAPTER in path or not alone) is wanted]
+                       for wanted in (True, False))
+    return nnx.from_flat_state(trained), nnx.from_flat_state(frozen)
+
+
+def joined(trained: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights of the model from the two pure dicts of them."""
+    if not frozen:
+        return dict(trained)
+    return traverse_util.unflatten_dict(
+        traverse_util.flatten_dict(dict(trained)) | traverse_util.flatten_dict(dict(frozen)))
 
 
 def split(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
@@ -44,6 +62,7 @@ def split(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
 
 def shardings(params: nnx.State, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """The `NamedSharding` of every leaf of the state; moments and EMA lie where their weights lie."""
+    params = parted(params)[0]
     rest, weights = meshes.replicated(mesh), meshes.shardings(params, mesh)
     return TrainState(rest, weights, kept(weights), moments(params, tx, weights, rest))
 
@@ -64,7 +83,7 @@ def moments(params: nnx.State, tx: optax.GradientTransformation, weights: PyTree
 def draw(make: Callable[[], nnx.Module], tx: optax.GradientTransformation) -> TrainState:
     """Step 0. The EMA starts as a copy of the model's weights."""
     with nnx.use_eager_sharding(False):
-        params = nnx.to_pure_dict(nnx.state(make(), nnx.Param))
+        params = nnx.to_pure_dict(parted(nnx.state(make(), nnx.Param))[0])
     return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, kept(params)), tx.init(params))
 
 

@@ -9,6 +9,7 @@ COLOURS = {
     "purple": "紫色",
     "cyan": "青色",
     "pink": "粉色",
+    "salmon": "鲑色",
 }
 SHAPES = {"circle": "圆形", "square": "正方形", "triangle": "三角形"}
 SIZES = ("极小的", "较小的", "中等的", "较大的", "巨大的")

@@ -32,12 +32,14 @@ class Stream:
     style: str
     name: str = ""  # the index stream; the split's own by default
     counts: tuple[int, ...] = COUNTS
+    colours: tuple[str, ...] = ()
 
     def scene(self, index: int, attempt: int = 0) -> tuple[Truth, np.random.Generator]:
         """Truth of world `index`, and its generator for the words that follow."""
         rng = sampling.stream(self.seed, self.name or self.split, index, attempt)
         world = sampling.draw_world(
-            rng, self.split, self.names, self.cumulative, aspect=self.aspect, seconds=self.seconds, counts=self.counts
+            rng, self.split, self.names, self.cumulative, aspect=self.aspect, seconds=self.seconds, counts=self.counts,
+            colours=self.colours,
         )
         return sampling.truth(world, sampling.times(world, self.frames, self.fps, rng), self.split), rng
 

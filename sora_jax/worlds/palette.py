@@ -23,8 +23,9 @@ COLOURS = {
     "cyan": (20, 220, 235),
     "pink": (255, 105, 195),
 }
-COLOUR_NAMES = tuple(COLOURS)
-RGB = np.array(tuple(COLOURS.values()), np.float32)
+BEYOND = {"salmon": (250, 160, 120)}  # that no clip shows unless it is asked to, for models that learn a new one
+COLOUR_NAMES = (*COLOURS, *BEYOND)
+RGB = np.array((*COLOURS.values(), *BEYOND.values()), np.float32)
 SHAPES = ("circle", "square", "triangle")
 DIRECTIONS = {"right": (1.0, 0.0), "left": (-1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
 OPPOSITE = {"right": "left", "left": "right", "up": "down", "down": "up"}
@@ -70,3 +71,12 @@ def _indices(pairs) -> tuple[tuple[int, int], ...]:
 
 HELD = _indices(HELD_PAIRS)
 TRAINED = tuple(pair for pair in ((c, s) for c in range(len(COLOURS)) for s in range(len(SHAPES))) if pair not in HELD)
+
+
+def pairs(split: str, colours: tuple[str, ...] = ()) -> tuple[tuple[int, int], ...]:
+    """The (colour, shape) that a split shows, each as likely as the next; with `colours` those of these names, a name
+    that stands there twice being twice as likely."""
+    if not colours:
+        return HELD if split == "held_pair" else TRAINED
+    every = ((COLOUR_NAMES.index(name), shape) for name in colours for shape in range(len(SHAPES)))
+    return tuple(pair for pair in every if (pair in HELD) == (split == "held_pair"))

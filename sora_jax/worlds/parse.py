@@ -5,6 +5,7 @@ partial cover cost nothing. Components per colour and frame are linked over time
 templates of equal area, by squared error summed over frames.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +24,6 @@ WHOLE = 0.85  # share of its largest area at which an object counts as unocclude
 LOOKS = 6  # frames in which the shape is judged
 BLURS = (0.0, 1.0, 1.7)  # pixels, of the templates
 
-_RAYS = np.concatenate([palette.RGB, np.array([palette.SLAB], np.float32)]) - np.array(palette.GREY, np.float32)
-_LENGTHS = np.linalg.norm(_RAYS, axis=1)
 _UNIT_AREA = (np.pi, 4 * palette.SQUARE_HALF**2, 0.75 * np.sqrt(3) * palette.TRIANGLE_CIRCUM**2)  # at radius 1
 
 
@@ -61,15 +60,26 @@ class _Blob(NamedTuple):
     edge: bool
 
 
-def colours(video: UInt8[np.ndarray, "f h w c"]) -> tuple[Int[np.ndarray, "f h w"], Float[np.ndarray, "f h w"]]:
-    """Per pixel the index of the nearest colour ray (-1: background, slab or none) and alpha along it."""
+def known(beyond: Sequence[str] = ()) -> tuple[str, ...]:
+    """The colours that are told apart: the eight of the palette, and those of `beyond` that are not among them."""
+    return tuple(name for name in palette.COLOUR_NAMES if name in palette.COLOURS or name in beyond)
+
+
+def colours(
+    video: UInt8[np.ndarray, "f h w c"], beyond: Sequence[str] = ()
+) -> tuple[Int[np.ndarray, "f h w"], Float[np.ndarray, "f h w"]]:
+    """Per pixel the place of the nearest colour ray in `known` (-1: background, slab or none) and alpha along it."""
+    names = known(beyond)
+    full = palette.RGB[[palette.COLOUR_NAMES.index(name) for name in names]]
+    rays = np.concatenate([full, np.array([palette.SLAB], np.float32)]) - np.array(palette.GREY, np.float32)
+    lengths = np.linalg.norm(rays, axis=1)
     offset = video.astype(np.float32) - np.array(palette.GREY, np.float32)
-    along = offset @ (_RAYS / _LENGTHS[:, None]).T
+    along = offset @ (rays / lengths[:, None]).T
     label = along.argmax(-1)
     best = np.take_along_axis(along, label[..., None], -1)[..., 0]
     near = best > COSINE * np.linalg.norm(offset, axis=-1)
-    alpha = best / _LENGTHS[label]
-    return np.where(near & (label < len(palette.COLOURS)), label, -1), alpha
+    alpha = best / lengths[label]
+    return np.where(near & (label < len(names)), label, -1), alpha
 
 
 def _blobs(member, alpha, height: int) -> list[list[_Blob]]:
@@ -159,11 +169,12 @@ def _motion(centroid, whole, fps: float):
     return (vx, vy), name if angle < OBLIQUE else "oblique"
 
 
-def parse(video: UInt8[np.ndarray, "f h w c"], fps: float = 8.0) -> Parsed:
-    """Objects of a clip: colour, shape, centroid per frame, velocity, direction. Needs about 32 pixels of height."""
-    label, alpha = colours(video)
+def parse(video: UInt8[np.ndarray, "f h w c"], fps: float = 8.0, beyond: Sequence[str] = ()) -> Parsed:
+    """Objects of a clip: colour, shape, centroid per frame, velocity, direction. Needs about 32 pixels of height.
+    `beyond` names colours outside the palette's eight that may be there."""
+    label, alpha = colours(video, beyond)
     height, objects = video.shape[1], []
-    for colour in range(len(palette.COLOURS)):
+    for colour, name in enumerate(known(beyond)):
         member = label == colour
         if member.sum() < AREA * height**2:
             continue
@@ -174,5 +185,5 @@ def parse(video: UInt8[np.ndarray, "f h w c"], fps: float = 8.0) -> Parsed:
             whole = visible & (area >= WHOLE * area.max()) & ~np.array([bool(blob and blob.edge) for blob in track])
             shape = _shape(track, alpha, member, whole if whole.any() else visible)
             motion = _motion(centroid, whole if whole.sum() > 1 else visible, fps)
-            objects.append(Object(palette.COLOUR_NAMES[colour], shape, centroid, area, visible, whole, *motion))
+            objects.append(Object(name, shape, centroid, area, visible, whole, *motion))
     return Parsed(tuple(objects), fps)

@@ -35,16 +35,20 @@ def prompts(
     unseen: bool = True,
     seen=(),
     fewer: bool = False,
+    colours=(),
 ) -> list[Prompt]:
     """`count` different prompts, a pure function of the arguments.
 
     `unseen`: only texts of the withheld tenth, which no train or val clip of any seed carries (False: only others).
     `seen`: further texts to leave out. `split` chooses ranges and pairs (held_pair: never trained, so all unseen).
+    `colours`: those of `palette.pairs`.
     Raises ConfigError when the grammar of the families has fewer such texts, or gives those it has if `fewer`.
     """
     names, cumulative = sampling.family_table(families, weights, split)
+    sampling.check_colours(colours, names, split)
     stream = Stream(
-        names, tuple(cumulative.tolist()), seed, split, frames, fps, aspect, seconds, language, style, sampling.PROMPTS
+        names, tuple(cumulative.tolist()), seed, split, frames, fps, aspect, seconds, language, style, sampling.PROMPTS,
+        colours=tuple(colours),
     )
     chosen, taken, index, last = [], set(seen), 0, 0
     while len(chosen) < count and index - last < PATIENCE:

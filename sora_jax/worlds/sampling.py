@@ -16,6 +16,7 @@ from sora_jax.worlds.render import Scene
 PROMPTS = "prompts"  # an index stream beside those of the splits
 STREAMS = (*palette.SPLITS, PROMPTS)
 FAMILIES = {f.__name__: f for f in (uniform, bounce, collision, parabola, occluder, composition, pan)}
+COLOURS_OF = {"collision": 2, "composition": 3, "pan": 2}  # different ones in one scene, where more than one
 
 
 def stream(seed: int, name: str, index: int, attempt: int = 0) -> np.random.Generator:
@@ -25,13 +26,13 @@ def stream(seed: int, name: str, index: int, attempt: int = 0) -> np.random.Gene
 
 
 def draw_world(rng, split: str, families, cumulative, *, aspect: float = 1.0, seconds: float = 2.0,
-               counts=COUNTS) -> World:
-    """One world from the split's ranges; `families` are names, `cumulative` their cumulative probabilities."""
+               counts=COUNTS, colours=()) -> World:
+    """One world from the split's ranges; `families` are names, `cumulative` their cumulative probabilities, `colours`
+    those of `palette.pairs`."""
     speeds = palette.SPEED_OOD if split == "ood_speed" else palette.SPEED
     radii = palette.RADIUS_OOD if split == "ood_radius" else palette.RADIUS
-    pairs = palette.HELD if split == "held_pair" else palette.TRAINED
     family = families[min(int(np.searchsorted(cumulative, rng.random(), side="right")), len(families) - 1)]
-    return FAMILIES[family](Draw(rng, speeds, radii, pairs, aspect, seconds, counts))
+    return FAMILIES[family](Draw(rng, speeds, radii, palette.pairs(split, colours), aspect, seconds, counts))
 
 
 def family_table(families, weights, split: str):
@@ -54,6 +55,19 @@ def family_table(families, weights, split: str):
         )
     total = np.cumsum([weight for _, weight in kept])
     return tuple(name for name, _ in kept), total / total[-1]
+
+
+def check_colours(colours, families, split: str) -> None:
+    """ConfigError for a colour that is none, and for colours that do not suffice for the families."""
+    for name in colours:
+        if name not in palette.COLOUR_NAMES:
+            raise ConfigError(f"data.colours has no {name!r}; there are {', '.join(palette.COLOUR_NAMES)}")
+    for family in families if colours else ():
+        pairs = palette.pairs(split, tuple(colours))
+        shown = {colour for colour, shape in pairs if shape == 0 or family != "collision"}
+        if len(shown) < (need := COLOURS_OF.get(family, 1)):
+            raise ConfigError(f"data.colours={tuple(colours)} of split={split!r}: {len(shown)} colours, and the family "
+                              f"{family!r} shows {need} at once; name more, or families of one object")
 
 
 def times(world: World, frames: int, fps: float, rng) -> np.ndarray:

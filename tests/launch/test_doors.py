@@ -97,6 +97,9 @@ BAD = {
                        "no such weights file"),
     "export-member": (["export_weights", "--to=diffusers-wan-vae", "--vae={tmp}/vae.safetensors", "--out={tmp}/wan"],
                       "vae.name=video_vae has no layout diffusers-wan-vae"),
+    "lora-adapters": (["lora", "--do=merge", "--run={run}", "--adapters={tmp}/no", "--out={tmp}/merged"],
+                      "no such file of adapters"),
+    "lora-weights": (["lora", "--do=export", "--adapters={run}", "--out={tmp}/out"], "holds weights, not adapters"),
     "demo-clips": (["demo", "--clips=1", "--workdir={tmp}/demo"], "clips"),
 }
 

@@ -1,0 +1,32 @@
+"""Adapters of rank 8 beside the frozen weights of 004, on clips half of whose objects have a colour it never saw."""
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import dit
+
+NEW = "salmon"
+COLOURS = (*(NEW,) * 8, "red", "green", "blue", "yellow", "orange", "purple", "cyan", "pink")
+
+
+def run(name: str, clips: int, lr: float) -> ConfigDict:
+    """Adapters of the layers through which captions and colours enter and leave, trained on so many clips."""
+    config = dit.get_config("w160d6")
+    config.name = name
+    config.data.path, config.data.colours = "runs/new_colour", COLOURS
+    config.objective.mean = 0.9
+    config.train.start = "experiments/004_every_family"
+    config.lora.rank = 8
+    config.lora.targets = ("cross_q", "cross_kv", "cross_out", "text/*", "caption", "embed", "head")
+    config.train.clips, config.train.batch = clips, 8
+    config.optimizer.lr, config.optimizer.cooldown = lr, 0.4
+    config.train.evaluate, config.train.log, config.train.save = 0.1, 0.01, 0.1
+    config.eval.clips = 128
+    config.sampler.guidance = 2.5
+    return config
+
+
+def runs() -> Iterator[ConfigDict]:
+    """A short run, and one of five times as many updates at half the rate."""
+    yield run("dit-w160d6-salmon", 4_000, 4e-3)
+    yield run("dit-w160d6-salmon-long", 20_000, 2e-3)
