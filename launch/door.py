@@ -32,6 +32,11 @@ def define_config(default: str | None = None, required: bool = True) -> flags.Fl
     return holder
 
 
+def config_path() -> str:
+    """The file that --config names, and its argument."""
+    return config_flags.get_config_filename(FLAGS["config"])
+
+
 def main(run: Callable[[], int | None], argv: Sequence[str] | None = None) -> None:
     """Parses the command line, calls `run` and exits with what it returns (None is 0)."""
     argv = list(sys.argv if argv is None else argv)

@@ -4,10 +4,12 @@
     python -m launch.pack --videos=films --side=64 --tokens=320 --clips=16 --out=runs/native
 
 With --out there is a manifest of the files of each layout, and the commands that encode them, each at its own size, and
-train on all. Nothing is decoded. The autoencoder's compression, the patch and the frame rate are the config's.
+train on all. Of each file one frame is decoded. The autoencoder, the patch and the frame rate are the config's; other
+changes to it are to be said again in the last command.
 """
 import csv
 import io
+import shlex
 import sys
 from pathlib import Path
 
@@ -27,6 +29,7 @@ OUT = flags.DEFINE_string("out", "", "new folder for manifests and commands; emp
 def run() -> None:
     """The door."""
     from sora_jax import build, disk, preflight
+    from sora_jax.datasets import videos
     from sora_jax.types import InputError
     from sora_jax.video import listing
 
@@ -42,22 +45,28 @@ def run() -> None:
         raise InputError(f"--videos={VIDEOS.value}: nothing is left to train on")
     if not OUT.value:
         return
-    out, commands, roots = disk.fresh(OUT.value), [], []
+    out, commands, roots = disk.fresh(OUT.value), ["set -e"], []
     out.mkdir(parents=True, exist_ok=True)
+    python, quote = sys.executable, shlex.quote
     for layout, members in by.items():
         roots.append(out / "x".join(map(str, layout)))
         rows = [(one.name, listing.sidecar(root / one.name)) for one in members]
         disk.write(Path(f"{roots[-1]}.csv"), manifest(rows))
-        commands.append(f"{sys.executable} -m launch.encode --config=configs/vae.py --config.data.name=videos "
-                        f"--config.data.path={root} --config.data.manifest={roots[-1]}.csv "
-                        f"{sized(members[0].used, config.data.fps)} --out={roots[-1]}")
-    native = ",".join(f"'{place}'" for place in roots[1:])
-    size = sized(next(iter(by.values()))[0].used, config.data.fps)
-    commands.append(f'{sys.executable} -m launch.train --config={door.EXAMPLE} --config.data.path={roots[0]} '
-                    f'--config.data.native="({native},)" {size} --config.train.pack_tokens={TOKENS.value} '
-                    f'--config.train.pack_clips={CLIPS.value} --workdir={out / "run"}'.replace('"(,)"', '"()"'))
+        vae = f" --vae={quote(config.vae.weights)}" if config.vae.weights else ""
+        commands.append(f"{python} -m launch.encode --config=configs/vae.py{vae} --clips=0,0 --config.data.name=videos "
+                        f"--config.data.path={quote(str(root))} --config.data.manifest={quote(f'{roots[-1]}.csv')} "
+                        f"{sized(members[0].used, config.data.fps)} --out={quote(str(roots[-1]))}")
+    first = next(iter(by.values()))
+    held = len(listing.chosen([listing.Row(one.name) for one in first], "val", videos.Config().held_out))
+    native = "(" + "".join(f"'{place}'," for place in roots[1:]) + ")"
+    commands.append(f"{python} -m launch.train {quote(f'--config={door.config_path()}')} "
+                    f"--config.data.path={quote(str(roots[0]))} --config.data.native={quote(native)} "
+                    f"{sized(first[0].used, config.data.fps)} --config.eval.clips={min(config.eval.clips, held)} "
+                    f"--config.train.pack_tokens={TOKENS.value} --config.train.pack_clips={CLIPS.value} "
+                    f"--workdir={quote(str(out / 'run'))}")
     disk.write(out / "commands.sh", ("\n".join(commands) + "\n").encode())
-    print(f"wrote {len(by)} manifests and commands.sh to {out}")
+    print(f"wrote {len(by)} manifests and commands.sh to {out}; of the {len(first)} files of the first layout, {held} "
+          f"are held out{' and trained on as well, for want of more' if held == len(first) else ''}")
 
 
 def sized(used: tuple[int, int, int], fps: float) -> str:

@@ -1,5 +1,6 @@
 """What becomes of files of all sizes: whole tokens, whole rows, and a reason for everything that is lost."""
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,9 @@ def test_the_door_writes_manifests_and_commands(folder, tmp_path):
                           env={**os.environ, "JAX_PLATFORMS": "cpu"})
     assert done.returncode == 0, done.stderr
     assert (out / "3x2x3.csv").read_text() == "path,caption\na.mp4,a red circle\nb.mp4,\n"
-    *encode, train = (out / "commands.sh").read_text().splitlines()
-    assert len(encode) == 2 and all("launch.encode" in line for line in encode)
-    assert f"--config.data.native=\"('{out}/2x2x2',)\"" in train and "--config.train.pack_tokens=160" in train
-    assert f"--config.data.path={out}/3x2x3 " in train and "--config.data.frames=9" in train
+    stop, *encode, train = (out / "commands.sh").read_text().splitlines()
+    assert stop == "set -e" and len(encode) == 2 and all("launch.encode" in line for line in encode)
+    words = shlex.split(train)
+    assert {f"--config.data.native=('{out}/2x2x2',)", "--config.train.pack_tokens=160", "--config.eval.clips=2",
+            f"--config.data.path={out}/3x2x3", "--config.data.frames=9", "--config=configs/dit.py"} <= set(words)
+    assert "2 are held out and trained on as well" in done.stdout
