@@ -9,15 +9,20 @@ NEW = "salmon"
 COLOURS = (*(NEW,) * 8, "red", "green", "blue", "yellow", "orange", "purple", "cyan", "pink")
 
 
-def run(name: str, clips: int, lr: float) -> ConfigDict:
-    """Adapters of the layers through which captions and colours enter and leave, trained on so many clips."""
+READING = ("cross_q", "cross_kv", "cross_out", "text/*", "caption", "embed", "head")
+MIXING = ("qkv", "out", "cross_kv", "embed", "head")
+
+
+def run(name: str, clips: int, lr: float, targets: tuple[str, ...] = READING) -> ConfigDict:
+    """Adapters of some layers, trained on so many clips: those through which captions and colours enter and leave, or
+    those that mix the tokens of a clip."""
     config = dit.get_config("w160d6")
     config.name = name
     config.data.path, config.data.colours = "runs/new_colour", COLOURS
     config.objective.mean = 0.9
     config.train.start = "experiments/004_every_family"
     config.lora.rank = 8
-    config.lora.targets = ("cross_q", "cross_kv", "cross_out", "text/*", "caption", "embed", "head")
+    config.lora.targets = targets
     config.train.clips, config.train.batch = clips, 8
     config.optimizer.lr, config.optimizer.cooldown = lr, 0.4
     config.train.evaluate, config.train.log, config.train.save = 0.1, 0.01, 0.1
@@ -27,6 +32,7 @@ def run(name: str, clips: int, lr: float) -> ConfigDict:
 
 
 def runs() -> Iterator[ConfigDict]:
-    """A short run, and one of five times as many updates at half the rate."""
+    """A short run, one of five times as many updates at half the rate, and one as long with adapters on attention."""
     yield run("dit-w160d6-salmon", 4_000, 4e-3)
     yield run("dit-w160d6-salmon-long", 20_000, 2e-3)
+    yield run("dit-w160d6-salmon-mixing", 20_000, 2e-3, MIXING)
