@@ -1,5 +1,5 @@
 """Clips of any sizes in rows: nothing is lost, little is wasted, and a row is what its clips are alone."""
-
+import dataclasses
 import functools
 
 import jax
@@ -11,6 +11,7 @@ from flax import nnx
 
 from sora_jax import collate, packing
 from sora_jax.diffusion import levels, masks, matching, packed
+from sora_jax.models import dit
 from sora_jax.nn.patch import grid, patchify, positions
 from sora_jax.objectives import ddpm, edm, flow
 from sora_jax.types import ConfigError, InputError
