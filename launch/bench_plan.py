@@ -22,7 +22,7 @@ LATENTS = flags.DEFINE_string("latents", "runs/latents", "folder of latents, of 
 def run() -> None:
     """The door."""
     from configs import dit
-    from sora_jax import validation
+    from sora_jax import sources, validation
     from sora_jax.types import ConfigError
 
     try:
@@ -34,6 +34,7 @@ def run() -> None:
         config.train.batch, config.train.clips = BATCH.value, BATCH.value * UPDATES.value
         config.train.evaluate = 1.0
         validation.validate(config)
+        sources.training_source(config)  # what is not there is said before anything compiles
     rows = [compare(config) for config in configs]
     titles = f"{'size':8}{'hours planned':>15}{'measured':>10}{'off by':>9}"
     print(titles + f"{'MiB planned':>14}{'measured':>10}{'off by':>9}")
