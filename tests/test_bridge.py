@@ -186,7 +186,7 @@ def test_a_model_is_loaded_without_a_run(folder, params, tmp_path):
         assert weights.weights_hash(nnx.to_pure_dict(nnx.state(vae))) == hashed
         np.testing.assert_array_equal(vae.encoder.stem.weight[...], params["encoder/stem/weight"])
     (folder / bridge.CONFIG).write_text(json.dumps({"model_type": "llama"}))
-    with pytest.raises(InputError, match="'model_type': 'llama'.* is of no layout here; there are diffusers-wan-vae"):
+    with pytest.raises(InputError, match="'model_type': 'llama'.* is of no layout here; there are diffusers-dit"):
         bridge.load(folder)
 
 

@@ -194,9 +194,9 @@ class DiT(nnx.Module):
 
     def placed(self, x: Float[Array, "b n d"], places: Float[Array, "b n 3"],
                segments: Int[Array, "b n"] | None) -> Float[Array, "b n d"]:
-        """Tokens with what their positions add to them. ConfigError if learned positions do not reach."""
+        """Tokens with what their positions add to them. ConfigError if learned ones do not reach a clip's end."""
         if self.config.positions == "learned":
-            if x.shape[1] > self.config.length:
+            if segments is None and x.shape[1] > self.config.length:
                 raise ConfigError(f"model.length={self.config.length} learned positions, but the clip has {x.shape[1]} "
                                   "tokens; other positions work at any size")
             table = self.places[...].astype(x.dtype)
