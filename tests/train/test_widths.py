@@ -128,11 +128,11 @@ def test_a_config_from_before_there_were_rules_has_none():
     assert widths.base(config.optimizer) == 0
 
 
-def through(seen, blocks, x, *context):
+def through(seen, blocks, x, contexts):
     """All blocks in turn, noting the stream after each in `seen`."""
     graph, stack = nnx.split(blocks)
     for i in range(2):
-        x = nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stack))(x, *context)
+        x = nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stack))(x, contexts[0])
         seen[f"block {i}"] = x
     return x
 
