@@ -12,10 +12,11 @@ from pathlib import Path
 
 from absl import flags
 
-from launch import door
+from launch import door, drawing
+
+flags.adopt_module_key_flags(drawing)
 
 TASKS = ("image", "ends", "extend", "extend_back", "join", "inpaint")
-RUN = flags.DEFINE_string("run", "experiments/004_every_family", "run folder, committed weights, or a weights file")
 TASK = flags.DEFINE_enum("task", None, TASKS, "what is given", required=True)
 VIDEO = flags.DEFINE_string("video", "", "film or picture; one as long as the clip is also the truth on the sheet")
 THEN = flags.DEFINE_string("then", "", "ends, join: film or picture of the end; empty: the end of --video")
@@ -26,16 +27,6 @@ GIVEN = flags.DEFINE_integer("given", 2, "extend, extend_back, join: latent fram
 BOX = flags.DEFINE_list("box", None, "inpaint: top,left,height,width in pixels, and down,right that it moves by")
 PROMPT = flags.DEFINE_string("prompt", "", "what the clip shows; empty: the caption of --clip")
 OUT = flags.DEFINE_string("out", "edit.mp4", "file to write: .mp4, .gif or .webp")
-SEED = flags.DEFINE_integer("seed", 0, "the same seed draws the same clip, bit for bit")
-FRAMES = flags.DEFINE_integer("frames", 0, "frames, 1 + 4k; 0: as trained", lower_bound=0)
-HEIGHT = flags.DEFINE_integer("height", 0, "pixels; 0: as trained", lower_bound=0)
-WIDTH = flags.DEFINE_integer("width", 0, "pixels; 0: as trained", lower_bound=0)
-STEPS = flags.DEFINE_integer("steps", 0, "sampler steps; 0: as configured", lower_bound=0)
-GUIDANCE = flags.DEFINE_float("guidance", -1.0, "classifier-free guidance; negative: as configured")
-SAMPLER = flags.DEFINE_string("sampler", "", "ddim, ddpm, dpmpp, euler, heun, sde or unipc; empty: as configured")
-KNOWN_NOISE = flags.DEFINE_float("known_noise", None, "time of the noise on what is given while drawing, 0: none")
-LAG = flags.DEFINE_integer("lag", None, "ddim: steps that each latent frame is behind the one before it")
-VAE = flags.DEFINE_string("vae", "", "autoencoder weights; empty: those the run was trained on")
 
 
 def hole():
@@ -79,25 +70,20 @@ def run() -> None:
     """The door."""
     from sora_jax import editing, tasks, video
     from sora_jax.pipeline import Pipeline
-    from sora_jax.types import InputError
 
     out, box = Path(OUT.value), hole()
-    if out.suffix not in video.WRITERS:
-        raise InputError(f"--out={out}: the ending must be one of {', '.join(video.WRITERS)}")
-    pipe = Pipeline.open(RUN.value, VAE.value)
+    drawing.writable(out)
+    pipe = Pipeline.open(drawing.RUN.value, drawing.VAE.value)
     data = pipe.config.data
-    size = (FRAMES.value or data.frames, HEIGHT.value or data.height, WIDTH.value or data.width)
+    size = drawing.size(data)
     pipe.latent_shape(*size)
     known = tasks.given(TASK.value, size, pipe.vae.config.ratio, GIVEN.value, box)
     given, prompt = material(size, data.fps, known)
-    changes = {name: value for name, value in (("known_noise", KNOWN_NOISE.value), ("lag", LAG.value))
-               if value is not None}
-    made = editing.edit(pipe, prompt, given, seed=SEED.value, steps=STEPS.value or None, sampler=SAMPLER.value or None,
-                        guidance=None if GUIDANCE.value < 0 else GUIDANCE.value, changes=changes)
+    made = editing.edit(pipe, prompt, given, **drawing.options())
     video.WRITERS[out.suffix](out, made.clip, data.fps)
     video.write_image(out.with_suffix(".png"), made.sheet)
     print(f"{out}: {TASK.value}, {prompt!r}, {known.mean():.0%} of the pixels given, {size[0]} frames of {size[1]}×"
-          f"{size[2]}, seed {SEED.value}; known latents differ by at most {made.difference}")
+          f"{size[2]}, seed {drawing.SEED.value}; known latents differ by at most {made.difference}")
 
 
 if __name__ == "__main__":

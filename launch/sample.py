@@ -9,19 +9,13 @@ from pathlib import Path
 
 from absl import flags
 
-from launch import door
+from launch import door, drawing
 
-RUN = flags.DEFINE_string("run", "experiments/004_every_family", "run folder, committed weights, or a weights file")
+flags.adopt_module_key_flags(drawing)
+
 PROMPT = flags.DEFINE_multi_string("prompt", None, "what to draw; repeat it for several clips", required=True)
 OUT = flags.DEFINE_string("out", "out.mp4", "file to write: .mp4, .gif or .webp")
 IMAGE = flags.DEFINE_string("image", "", "a picture that becomes the first frame")
-SEED = flags.DEFINE_integer("seed", 0, "the same seed draws the same clip, bit for bit")
-FRAMES = flags.DEFINE_integer("frames", 0, "frames, 1 + 4k; 0: as trained", lower_bound=0)
-HEIGHT = flags.DEFINE_integer("height", 0, "pixels; 0: as trained", lower_bound=0)
-WIDTH = flags.DEFINE_integer("width", 0, "pixels; 0: as trained", lower_bound=0)
-STEPS = flags.DEFINE_integer("steps", 0, "sampler steps; 0: as configured", lower_bound=0)
-GUIDANCE = flags.DEFINE_float("guidance", -1.0, "classifier-free guidance; negative: as configured")
-SAMPLER = flags.DEFINE_string("sampler", "", "ddim, ddpm, dpmpp, euler, heun, sde or unipc; empty: as configured")
 GRID = flags.DEFINE_string("grid", "", "times of the sampler: shifted, karras or log-snr; empty: as configured")
 ETA = flags.DEFINE_float("eta", None, "ddim: share of the noise that is drawn anew, 0 to 1")
 RESCALE = flags.DEFINE_float("rescale", None, "share of the guided prediction brought to the unguided one's spread")
@@ -29,27 +23,25 @@ INTERVAL = flags.DEFINE_list("interval", None, "times between which there is gui
 ZERO_STAR = flags.DEFINE_bool("zero_star", None, "scale the unguided prediction to lie nearest to the captioned one")
 ZERO_STEPS = flags.DEFINE_integer("zero_steps", None, "first steps that are not walked")
 GUIDANCE_KNOWN = flags.DEFINE_float("guidance_known", None, "guidance by the given picture; 1: shown, without guidance")
-KNOWN_NOISE = flags.DEFINE_float("known_noise", None, "time of the noise on the given picture while drawing, 0: none")
-LAG = flags.DEFINE_integer("lag", None, "ddim: steps that each latent frame is behind the one before it")
 INTERPOLATE = flags.DEFINE_bool("interpolate", None, "squeeze the positions of a larger clip into those trained on")
 GUIDE_RUN = flags.DEFINE_string("guide_run", "", "a weaker run that guides in place of the model without caption")
-VAE = flags.DEFINE_string("vae", "", "autoencoder weights; empty: those the run was trained on")
 
 
 def changes() -> dict:
-    """The fields of config.sampler that flags replace. InputError for an interval that is not two numbers."""
+    """The fields of config.sampler that flags may replace, None where they do not. InputError for an interval that is
+    not two numbers."""
     from sora_jax.types import InputError
 
     flagged = {"grid": GRID.value or None, "eta": ETA.value, "rescale": RESCALE.value, "interval": INTERVAL.value,
                "zero_star": ZERO_STAR.value, "zero_steps": ZERO_STEPS.value, "guidance_known": GUIDANCE_KNOWN.value,
-               "known_noise": KNOWN_NOISE.value, "lag": LAG.value, "interpolate": INTERPOLATE.value}
+               "interpolate": INTERPOLATE.value}
     if INTERVAL.value is not None:
         try:
             low, high = map(float, INTERVAL.value)
         except ValueError as error:
             raise InputError(f"--interval={','.join(INTERVAL.value)}: give two times, for example 0.2,0.9") from error
         flagged["interval"] = (low, high)
-    return {name: value for name, value in flagged.items() if value is not None}
+    return flagged
 
 
 def run() -> None:
@@ -58,32 +50,25 @@ def run() -> None:
 
     from sora_jax import video
     from sora_jax.pipeline import Pipeline
-    from sora_jax.types import InputError
 
     out = Path(OUT.value)
-    if out.suffix not in video.WRITERS:
-        raise InputError(f"--out={out}: the ending must be one of {', '.join(video.WRITERS)}")
-    asked = changes()
-    pipeline = Pipeline.open(RUN.value, VAE.value)
-    guide = Pipeline.open(GUIDE_RUN.value, VAE.value) if GUIDE_RUN.value else None
-    data = pipeline.config.data
-    size = (FRAMES.value or data.frames, HEIGHT.value or data.height, WIDTH.value or data.width)
+    drawing.writable(out)
+    options = drawing.options(**changes())
+    pipeline = Pipeline.open(drawing.RUN.value, drawing.VAE.value)
+    guide = Pipeline.open(GUIDE_RUN.value, drawing.VAE.value) if GUIDE_RUN.value else None
+    size = drawing.size(pipeline.config.data)
     first = {}
     if IMAGE.value:
         picture = video.read_image(IMAGE.value, *size[1:])
         clips = np.broadcast_to(picture, (len(PROMPT.value), *size, 3))
         frames = pipeline.latent_shape(*size)[0]
         first = {"known": np.arange(frames) == 0, "clips": clips}
-    clips = pipeline.sample(
-        PROMPT.value, seed=SEED.value, size=size, steps=STEPS.value or None,
-        guidance=None if GUIDANCE.value < 0 else GUIDANCE.value, sampler=SAMPLER.value or None,
-        changes=asked, guide=guide, **first,
-    )
+    clips = pipeline.sample(PROMPT.value, size=size, guide=guide, **options, **first)
     for i, clip in enumerate(clips):
         path = out if len(clips) == 1 else out.with_stem(f"{out.stem}-{i}")
-        video.WRITERS[out.suffix](path, clip, data.fps)
+        video.WRITERS[out.suffix](path, clip, pipeline.config.data.fps)
         shape = f"{clip.shape[0]} frames of {clip.shape[1]}×{clip.shape[2]}"
-        print(f"{path}: {PROMPT.value[i]!r}, {shape}, seed {SEED.value}")
+        print(f"{path}: {PROMPT.value[i]!r}, {shape}, seed {drawing.SEED.value}")
     video.write_image(out.with_suffix(".png"), video.contact_sheet(list(clips), labels=PROMPT.value))
 
 

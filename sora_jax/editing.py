@@ -41,9 +41,7 @@ def read(path: Path, count: int, height: int, width: int, fps: float, start: flo
     stands still. Raises InputError."""
     if path.suffix.lower() in PICTURES:
         return np.repeat(video.read_image(path, height, width)[None], count, axis=0)
-    info = video.probe(path)
-    seconds = info.seconds or (info.frames / info.fps if info.fps else 0.0)  # not every container declares both
-    there = int((seconds - start) * fps + 1e-3)
+    there = int((video.probe(path).seconds - start) * fps + 1e-3)
     if there < 1:
         raise InputError(f"{path} ends before --start={start:g} seconds")
     return video.read(path, count=min(count, there), fps=fps, start=start,

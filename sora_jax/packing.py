@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from einops import rearrange
 
+from sora_jax.nn.patch import grid, patchify, places
 from sora_jax.types import ConfigError, InputError
 
 BUFFER = 512  # clips that are fitted together: rows stay near in the order, and fitting stays quick
@@ -26,6 +26,11 @@ class Waste(NamedTuple):
 
     useful: float
     programs: int
+
+
+def shuffled(count: int, seed: int) -> np.ndarray:
+    """The order in which clips are fitted into rows."""
+    return np.random.default_rng((29, seed)).permutation(count)
 
 
 def fit(lengths: Sequence[int], tokens: int, most: int) -> list[list[int]]:
@@ -80,12 +85,11 @@ class Packed:
 
     def __init__(self, sources: Sequence, patch: tuple[int, int, int], tokens: int, most: int, seed: int = 0):
         self.sources, self.patch, self.tokens, self.most = list(sources), tuple(patch), tokens, most
-        self.grids = [grid(source.meta["shape"][:3], patch, getattr(source, "path", "")) for source in sources]
-        places = [(k, i) for k, source in enumerate(sources) for i in range(len(source))]
-        order = np.random.default_rng((29, seed)).permutation(len(places))
-        places = [places[i] for i in order]
-        self.lengths = [int(np.prod(self.grids[k])) for k, _ in places]
-        self.rows = [Row(tuple(places[i] for i in row)) for row in fit(self.lengths, tokens, most)]
+        self.places = [places(laid_out(source, self.patch)) for source in sources]
+        clips = [(k, i) for k, source in enumerate(sources) for i in range(len(source))]
+        clips = [clips[i] for i in shuffled(len(clips), seed)]
+        self.lengths = [len(self.places[k]) for k, _ in clips]
+        self.rows = [Row(tuple(clips[i] for i in row)) for row in fit(self.lengths, tokens, most)]
         self.meta = sources[0].meta
 
     def __len__(self) -> int:
@@ -102,46 +106,34 @@ class Packed:
         return sum(self.lengths) / (len(self.rows) * self.tokens)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        items = [(self.grids[k], self.sources[k][i]) for k, i in self.rows[index].clips]
+        items = [(self.places[k], self.sources[k][i]) for k, i in self.rows[index].clips]
         length, width = len(items[0][1]["text"]), int(np.prod(self.patch)) * items[0][1]["x"].shape[-1]
         made = {"tokens": np.zeros((self.tokens, width), np.float32),
                 "positions": np.zeros((self.tokens, 3), np.float32),
                 "segments": np.full(self.tokens, -1, np.int32), "text": np.zeros((self.most, length), np.uint8),
                 "mask": np.zeros((self.most, length), bool)}
         start = 0
-        for k, (layout, item) in enumerate(items):
-            here = slice(start, start + int(np.prod(layout)))
-            made["tokens"][here], made["positions"][here] = patches(item["x"], self.patch), places_of(layout)
+        for k, (positions, item) in enumerate(items):
+            here = slice(start, start + len(positions))
+            made["tokens"][here], made["positions"][here] = patchify(item["x"][None], self.patch)[0], positions
             made["segments"][here], made["text"][k], made["mask"][k] = k, item["text"], item["mask"]
             start = here.stop
         return made
 
 
-def grid(shape: Sequence[int], patch: Sequence[int], name: object) -> tuple[int, int, int]:
-    """Tokens along frames, rows and columns. Raises InputError if the patch does not divide the latents of a folder."""
-    if any(size % part for size, part in zip(shape, patch, strict=True)):
-        raise InputError(f"model.patch={tuple(patch)} does not divide the latents {tuple(shape)} of {name}; encode "
-                         "clips of another size, or leave that folder out of data.native")
-    return tuple(size // part for size, part in zip(shape, patch, strict=True))
-
-
-def patches(x: np.ndarray, patch: tuple[int, int, int]) -> np.ndarray:
-    """One clip's latents as tokens, as `nn.patch.patchify` makes them."""
-    f, h, w = patch
-    return rearrange(x, "(f pf) (h ph) (w pw) z -> (f h w) (pf ph pw z)", pf=f, ph=h, pw=w)
-
-
-def places_of(layout: tuple[int, int, int]) -> np.ndarray:
-    """(frame, row, column) of every token."""
-    return np.stack(np.meshgrid(*map(np.arange, layout), indexing="ij"), axis=-1).reshape(-1, 3).astype(np.float32)
+def laid_out(source, patch: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Tokens of a folder's clips along frames, rows and columns. Raises InputError naming the folder."""
+    try:
+        return grid(tuple(source.meta["shape"][:3]), patch)
+    except ConfigError as error:
+        raise InputError(f"{getattr(source, 'path', 'latents')}: {error}, or leave it out of data.native") from error
 
 
 def table(sizes: Sequence[tuple[int, int, int]], counts: Sequence[int], tokens: int, most: int, seed: int = 0) -> str:
     """The pre-flight table of a mix: clips of each layout (frames, rows, columns in tokens), and what packing, buckets
     and padding would waste on it."""
-    order = np.random.default_rng((29, seed)).permutation(sum(counts))
     flat = [size for size, count in zip(sizes, counts, strict=True) for _ in range(count)]
-    mixed = [flat[i] for i in order]
+    mixed = [flat[i] for i in shuffled(len(flat), seed)]
     lengths = [int(np.prod(size)) for size in mixed]
     lines = [f"{'layout':>12}{'tokens':>8}{'clips':>9}"]
     lines += [f"{'×'.join(map(str, size)):>12}{int(np.prod(size)):8}{count:9,}"

@@ -78,10 +78,9 @@ def files(root: Path, names: Iterable[str], grain: Grain) -> list[Planned]:
         except video.MediaError as error:
             made.append(Planned(name, (0, 0, 0), None, None, f"dropped: {video.REASONS[error.reason]}"))
             continue
-        seconds = info.seconds or (info.frames / info.fps if info.fps else 0.0)
         shrunk = min(1.0, grain.side / min(height, width)) if grain.side else 1.0
         sides = (round(shrunk * height), round(shrunk * width))
-        made.append(plan(name, (max(1, int(seconds * grain.fps + 1e-6)), *sides), grain))
+        made.append(plan(name, (max(1, int(info.seconds * grain.fps + 1e-6)), *sides), grain))
     return made
 
 

@@ -14,7 +14,7 @@ from sora_jax.diffusion.guidance import Guidance, guide
 from sora_jax.diffusion.path import split
 from sora_jax.generate import PLAIN, denoiser, generate
 from sora_jax.objectives import ddpm, flow
-from sora_jax.samplers import euler
+from sora_jax.samplers import ddim, euler
 from sora_jax.types import ConfigError, InputError
 
 CLIPS = tiny.batch()
@@ -227,9 +227,23 @@ def test_positions_of_a_larger_clip_are_squeezed_into_the_smaller():
     np.testing.assert_allclose(draw(), draw(within=(6, 4, 4)), atol=TOLERANCE)
 
 
+def test_states_from_elsewhere_draw_what_their_captions_draw():
+    """Guided, so that the states of no caption are read too; the bytes are not."""
+    model = tiny.model(scale=0.1)
+    states, empty = model.encode_text(CLIPS.text, CLIPS.mask), model.encode_text(CLIPS.text, 0 * CLIPS.mask > 0)
+    other = jnp.zeros((3, 0), jnp.uint8)
+    got = generate(model, FLOW, euler, text=other, mask=other > 0, shape=tiny.SHAPE, steps=3, key=jax.random.key(0),
+                   guidance=2.5, text_states=(states, empty))
+    np.testing.assert_allclose(got, draw(guidance=2.5), atol=CLOSE)
+    swapped = generate(model, FLOW, euler, text=other, mask=other > 0, shape=tiny.SHAPE, steps=3,
+                       key=jax.random.key(0), guidance=2.5, text_states=(empty, states))
+    assert jnp.abs(swapped - got).max() > 1e-3
+
+
 @pytest.mark.parametrize("options, words", [
     ({"grid": "karas"}, "'karas' is not one of"), ({"eta": 0.5}, "euler has no such choice"),
     ({"eta": 2.0}, "sampler.eta"),
+    ({"lag": 1, "sampler": ddim, "rule": Guidance(zero_star=True)}, "sampler.lag=1.*zero_star=False"),
     ({"rule": Guidance(zero_steps=3)}, "sampler.zero_steps=3 leaves nothing"), ({"steps": 0}, "sampler.steps=0"),
     ({"rule": Guidance(guidance_known=2.0), "guide_model": True, "known": True}, "with a guiding model"),
 ])

@@ -67,7 +67,7 @@ LAYERS = {
     "sora_jax.weights": "types mesh disk",
     "sora_jax.report": "types mesh disk page",
     "sora_jax.collate": "types",
-    "sora_jax.packing": "types",
+    "sora_jax.packing": "types nn.patch",
     # 4 assembly: models, objectives and samplers only through the registry; never the doors
     "sora_jax.generate": "types diffusion.*",
     "sora_jax*": f"{ASSEMBLED} diffusion.* worlds.*",

@@ -185,5 +185,5 @@ def test_known_tokens_are_those_of_each_clip(key, pattern):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="a clip of 12 tokens does not fit into train.pack_tokens=8"):
         rows(8)
-    with pytest.raises(InputError, match=r"does not divide the latents \(3, 4, 4\) of folder of"):
+    with pytest.raises(InputError, match=r"^folder of \(3, 4, 4\): model.patch=\(1, 3, 2\) does not divide"):
         packing.Packed([Folder((3, 4, 4), 1)], (1, 3, 2), 40, 4)

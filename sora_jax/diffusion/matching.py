@@ -38,8 +38,9 @@ def loss(objective, model, batch: Batch, key: jax.Array) -> tuple[Float[Array, "
     t = random_times(objective, key_time, batch.x.shape[1], x0)
     eps = jax.random.normal(key_noise, x0.shape, x0.dtype)
     mask = drop_captions(key_drop, batch.mask, objective.caption_drop)
-    given, noisy = None, levels.one(t, x0.shape[1]) if t.ndim == 1 else None
-    if noisy is None or any(objective.known[1:]):
+    if objective.levels == "two" and not any(objective.known[1:]):
+        given, noisy = None, levels.one(t, x0.shape[1])
+    else:
         given = masks.random_known(key_known, positions, objective.known)
         t_known = levels.known_times(jax.random.fold_in(key_known, 1), len(x0), objective.known_noise)
         noisy = (levels.by_frame(t, positions[:, :, 0].astype(jnp.int32), given, t_known)

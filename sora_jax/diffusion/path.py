@@ -280,3 +280,10 @@ def score(path: Path, kind: str, prediction: Float[Array, "*s"], xt: Float[Array
     """The gradient of log p_t(x_t) that agrees with the prediction: -eps / sigma (Song et al. 2021, section 3.3; by
     Tweedie's formula exact for the best prediction). Infinite at t = 0."""
     return -split(path, kind, prediction, xt, t)[1] / over(path.sigma(t), xt)
+
+
+def advance(path: Path, x: Float[Array, "*s"], x0: Float[Array, "*s"], t: Float[Array, ""],
+            s: Float[Array, ""]) -> Float[Array, "*s"]:
+    """x at time s from x at t, exact if x0 is the same all the way (Lu et al. 2022, arXiv 2211.01095, section 4.1)."""
+    kept = path.sigma(s) / path.sigma(t)
+    return kept * x + (path.alpha(s) - path.alpha(t) * kept) * x0

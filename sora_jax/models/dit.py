@@ -23,6 +23,7 @@ from sora_jax.nn.norm import layer_norm, modulate
 from sora_jax.nn.patch import grid, patchify, unpatchify
 from sora_jax.nn.patch import positions as places_of
 from sora_jax.nn.rope import rotation
+from sora_jax.nn.transformer import stacked
 from sora_jax.types import ConfigError
 
 States = tuple[Float[Array, "b *s m c"], Bool[Array, "b *s m"]]
@@ -129,13 +130,7 @@ class DiT(nnx.Module):
         self.time_out = Linear(d, d, axes=("in", "embed"), init=NORMAL, rngs=rngs)
         if config.pooled == "linear":
             self.caption = Linear(config.text_width, d, axes=("in", "embed"), rngs=rngs)
-
-        @nnx.split_rngs(splits=config.depth)
-        @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: "layers"})
-        def stack(rngs):
-            return Block(config, rngs=rngs)
-
-        self.blocks = stack(rngs)
+        self.blocks = stacked(lambda rngs: Block(config, rngs=rngs), config.depth, rngs)
         if config.modulation == "block":
             self.head_modulation = Linear(d, 2 * d, axes=("in", "embed"), init=ZEROS, rngs=rngs)
         else:

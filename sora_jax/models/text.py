@@ -6,7 +6,6 @@ A caption with nothing in it becomes one learned null state, which is the uncond
 """
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
@@ -18,6 +17,7 @@ from sora_jax.nn.axes import param
 from sora_jax.nn.embed import sinusoids
 from sora_jax.nn.linear import Linear
 from sora_jax.nn.norm import RMSNorm
+from sora_jax.nn.transformer import stacked, through
 from sora_jax.types import ConfigError
 
 States = tuple[Float[Array, "b m d"], Bool[Array, "b m"]]
@@ -105,13 +105,7 @@ class Text(nnx.Module):
         self.grams = param(rngs.params(), normal, (len(config.grams) * config.buckets, d), ("vocab", "embed"))
         self.convolution = Linear(config.kernel * d, d, axes=("in", "embed"), rngs=rngs)
         self.null = param(rngs.params(), nnx.initializers.normal(1.0), (d,), ("embed",))
-
-        @nnx.split_rngs(splits=config.depth)
-        @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: "layers"})
-        def stack(rngs):
-            return Layer(config, rngs=rngs)
-
-        self.layers = stack(rngs)
+        self.layers = stacked(lambda rngs: Layer(config, rngs=rngs), config.depth, rngs)
         self.norm = RMSNorm(d, axis="embed", rngs=rngs)
 
     def __call__(self, text: UInt8[Array, "b l"], mask: Bool[Array, "b l"]) -> States:
@@ -120,9 +114,7 @@ class Text(nnx.Module):
         kept = kept.at[:, 0].set(kept[:, 0] | empty)
         x = x + sinusoids(jnp.arange(x.shape[1], dtype=jnp.float32), x.shape[2], 1000.0)
         x = jnp.where(empty[:, None, None], self.null[...], x)
-        graph, stack = nnx.split(self.layers)
-        x, _ = jax.lax.scan(lambda h, layer: (nnx.merge(graph, layer)(h, kept), None), x, stack)
-        return self.norm(x), kept
+        return self.norm(through(self.layers, x, kept)), kept
 
     def pooled(self, text: UInt8[Array, "b l"], mask: Bool[Array, "b l"]) -> States:
         """Byte and n-gram embeddings, convolved over neighbours, averaged over each group of `pool` bytes."""

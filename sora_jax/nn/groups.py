@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from sora_jax.nn.patch import places
+
 KINDS = ("full", "factorised", "windowed")
 
 
@@ -45,8 +47,7 @@ def mask(kind: str, window: tuple[int, int, int], odd: bool, positions: Float[Ar
 @functools.lru_cache
 def groups(kind: str, window: tuple[int, int, int], odd: bool, grid: tuple[int, int, int]) -> Groups:
     """The groups of the tokens of `grid` = (frames, rows, columns), in the order of `patchify`."""
-    places = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), axis=-1).reshape(-1, 3).astype(np.float32)
-    _, owner, sizes = np.unique(names(kind, window, odd, places), axis=0, return_inverse=True, return_counts=True)
+    _, owner, sizes = np.unique(names(kind, window, odd, places(grid)), axis=0, return_inverse=True, return_counts=True)
     order = np.argsort(owner.ravel(), kind="stable")
     slot = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     index, real = (np.zeros((len(sizes), sizes.max()), kind) for kind in (np.int32, bool))

@@ -1,5 +1,6 @@
 """Latents to spacetime tokens and back: a clip is a list of patches, each with a position (frame, row, column)."""
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float
 
@@ -18,7 +19,8 @@ def grid(shape: tuple[int, int, int], patch: tuple[int, int, int]) -> tuple[int,
     return tuple(size // step for size, step in zip(shape, patch, strict=True))
 
 
-def patchify(x: Float[Array, "b fl hl wl z"], patch: tuple[int, int, int]) -> Float[Array, "b n p"]:
+def patchify(x: Float[Array | np.ndarray, "b fl hl wl z"],
+             patch: tuple[int, int, int]) -> Float[Array | np.ndarray, "b n p"]:
     """Tokens in the order (frame, row, column); a token holds its patch in the order (frame, row, column, channel)."""
     grid(x.shape[1:4], patch)
     pf, ph, pw = patch
@@ -36,3 +38,9 @@ def positions(grid: tuple[int, int, int]) -> Float[Array, "n 3"]:
     """(frame, row, column) of every token of `grid`, in the order of `patchify`."""
     axes = jnp.meshgrid(*(jnp.arange(size, dtype=jnp.float32) for size in grid), indexing="ij")
     return rearrange(jnp.stack(axes, axis=-1), "f h w i -> (f h w) i")
+
+
+def places(grid: tuple[int, int, int]) -> Float[np.ndarray, "n 3"]:
+    """`positions` as numbers that are known while a program is traced."""
+    axes = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in grid), indexing="ij")
+    return rearrange(np.stack(axes, axis=-1), "f h w i -> (f h w) i")

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sora_jax.diffusion.path import advance
+
 
 def sample(denoise: Callable, xt: Float[Array, "*s"], times: Float[Array, "i"], path, key: jax.Array,
            hold: Callable = lambda x: x) -> Float[Array, "*s"]:
@@ -19,8 +21,7 @@ def sample(denoise: Callable, xt: Float[Array, "*s"], times: Float[Array, "i"], 
         t, s, weight = interval
         x0, _ = denoise(x, t)
         data = x0 + weight * (x0 - last)
-        kept = path.sigma(s) / path.sigma(t)
-        return (hold(kept * x + (path.alpha(s) - path.alpha(t) * kept) * data), x0), None
+        return (hold(advance(path, x, data, t, s)), x0), None
 
     (x, _), _ = jax.lax.scan(step, (xt, jnp.zeros_like(xt)), (times[:-1], times[1:], extrapolation(path, times)))
     return x

@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sora_jax.diffusion.path import advance
+
 
 def sample(denoise: Callable, xt: Float[Array, "*s"], times: Float[Array, "i"], path, key: jax.Array,
            hold: Callable = lambda x: x) -> Float[Array, "*s"]:
     """One denoiser call per interval of `times`. Deterministic: `key` is not used."""
     def move(x, data, t, s):
-        kept = path.sigma(s) / path.sigma(t)
-        return hold(kept * x + (path.alpha(s) - path.alpha(t) * kept) * data)
+        return hold(advance(path, x, data, t, s))
 
     def step(carry, interval):
         start, guess, last, older = carry

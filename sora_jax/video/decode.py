@@ -111,13 +111,15 @@ def opened(path: Place, limit: int) -> Iterator[tuple[av.container.InputContaine
 
 
 def describe(container: av.container.InputContainer, stream: av.VideoStream) -> Info:
-    """The declared facts of an open stream; the frame count falls back to duration times rate."""
+    """The declared facts of an open stream; count and duration stand in for one another."""
     rate = next((r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r and 0 < r <= 1000), 25)
     seconds = 0.0
     if stream.duration and stream.time_base:
         seconds = float(stream.duration * stream.time_base)
     elif container.duration:
         seconds = container.duration / av.time_base
+    else:
+        seconds = float((stream.frames or 0) / rate)
     context, frames = stream.codec_context, stream.frames or max(0, round(seconds * rate))
     return Info(context.width, context.height, frames, float(rate), max(0.0, seconds), container.format.name,
                 context.name)

@@ -6,9 +6,9 @@ import pytest
 
 PROBE = """
 import sys
-from launch import door, sample
+from launch import door, drawing, sample
 door.parse(["sample", "--prompt=a", *sys.argv[1:]])
-print(sample.changes())
+print(drawing.options(**sample.changes())["changes"])
 """
 
 
@@ -18,6 +18,7 @@ print(sample.changes())
       "--guidance_known=2"],
      {"grid": "karras", "eta": 0.0, "rescale": 0.7, "interval": (0.2, 0.9), "zero_star": True, "zero_steps": 1,
       "guidance_known": 2.0}),
+    (["--lag=2", "--known_noise=0.1", "--interpolate"], {"interpolate": True, "known_noise": 0.1, "lag": 2}),
 ])
 def test_flags_become_fields(flags, want):
     out = subprocess.run([sys.executable, "-c", PROBE, *flags], capture_output=True, text=True, check=True)

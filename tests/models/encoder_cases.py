@@ -12,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import numpy as safetensors
 from safetensors import safe_open
+from stored import Reference
 from wan_cases import draw, largest  # noqa: F401
 
-REFERENCE = Path(__file__).with_name("encoder_reference.npz")
+REFERENCE = Reference(Path(__file__).with_name("encoder_reference.npz"))
+shapes, reference = REFERENCE.shapes, REFERENCE.answers
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -101,19 +103,6 @@ def write(name: str, folder: Path, named: dict[str, tuple[int, ...]]) -> None:
     (folder / WEIGHTS).write_bytes(safetensors.save(stored, metadata={"format": "pt"}))
 
 
-def shapes(name: str) -> dict[str, tuple[int, ...]]:
-    """The shapes of a case's weights, as the reference has them."""
-    with np.load(REFERENCE) as stored:
-        return {key: tuple(shape) for key, shape in json.loads(str(stored[f"{name}/shapes"])).items()}
-
-
-def reference(name: str) -> dict[str, np.ndarray]:
-    """The answers to a case, as the reference has them."""
-    with np.load(REFERENCE) as stored:
-        return {key.rpartition("/")[2]: stored[key] for key in stored.files
-                if key.startswith(f"{name}/") and not key.endswith("/shapes")}
-
-
 @functools.lru_cache
 def ours(name: str):
     """The encoder of this package with the weights of a case, through the bridge."""
@@ -182,18 +171,13 @@ def answers(model, name: str) -> dict[str, np.ndarray]:
     return {key: value.numpy() for key, value in made.items() if value is not None}
 
 
-def main() -> None:
-    """Writes the reference."""
-    stored = {}
+def cases():
+    """(name, shapes, answers) of every case, as transformers has them."""
     for name in CASES:
         with tempfile.TemporaryDirectory() as folder:
             model, named = foreign(name, Path(folder))
-        found = answers(model, name)
-        print(name, {key: (value.shape, f"{np.abs(value).max():.3f}") for key, value in found.items()})
-        stored[f"{name}/shapes"] = np.array(json.dumps(named))
-        stored |= {f"{name}/{key}": value for key, value in found.items()}
-    np.savez_compressed(REFERENCE, **stored)
+        yield name, named, answers(model, name)
 
 
 if __name__ == "__main__":
-    main()
+    REFERENCE.write(cases())

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import numpy as safetensors
+from stored import Reference
 
 REFERENCE = Path(__file__).with_name("wan_reference.npz")
+shapes = Reference(REFERENCE).shapes
 FRAMES = (1, 17)  # one chunk of diffusers, and five
 CASES = {
     "published at width 8": {"base_dim": 8, "z_dim": 4, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2,
@@ -62,12 +64,6 @@ def write(name: str, folder: Path, named: dict[str, tuple[int, ...]]) -> None:
     (folder / "config.json").write_text(json.dumps(config(name)))
     stored = {key: np.ascontiguousarray(weight(key, shape)) for key, shape in named.items()}
     (folder / "diffusion_pytorch_model.safetensors").write_bytes(safetensors.save(stored))
-
-
-def shapes(name: str) -> dict[str, tuple[int, ...]]:
-    """The shapes of a case's weights, as the reference has them."""
-    with np.load(REFERENCE) as stored:
-        return {key: tuple(shape) for key, shape in json.loads(str(stored[f"{name}/shapes"])).items()}
 
 
 def reference(name: str, frames: int) -> dict[str, np.ndarray]:

@@ -48,6 +48,24 @@ def test_rows_that_cannot_be_are_refused(folders, field, value, message):
         validation.validate(config)
 
 
+def test_learned_positions_reach_to_the_end_of_a_row(folders):
+    config = config_of(folders)
+    config.model.positions = "learned"
+    assert build.model_config(config)[0].length == 20
+    config.train.pack_tokens = 0
+    assert build.model_config(config)[0].length == build.tokens_per_clip(config)
+
+
+@pytest.mark.parametrize("fields", [{"text": "joint"}, {"text": "prefix"}, {"patch": (2, 2, 2)}])
+def test_frames_with_times_of_their_own_want_captions_that_are_no_tokens(folders, fields):
+    config = smoke.get_config("dit")
+    config.objective.levels = "frame"
+    validation.check_frames(config)
+    config.model.update(fields)
+    with pytest.raises(ConfigError, match="objective.levels='frame' needs"):
+        validation.check_frames(config)
+
+
 def test_folders_of_other_autoencoders_do_not_mix(folders, tmp_path):
     config = config_of(folders)
     config.data.native = (str(fabricated.latents(tmp_path, frames=1, vae_hash="another")),)
