@@ -33,10 +33,13 @@ def done(root: Path, config: dict) -> bool:
 
 
 def train(root: Path, config: dict, fence) -> None:
-    """Count, save every step, record; `log` tells where each attempt began and who was the first to record."""
+    """Count, save every step, record; `log` tells where each attempt began and who was the first to record. As in
+    training, what is recorded once the folder is held is left alone: a sleeper may have done it while one waited."""
     folder = root / identity.run_id(config)
     state = folder / "step"
     with disk.hold(folder), open(folder / "log", "a", buffering=1) as log:
+        if done(root, config):
+            return
         begun = int(state.read_text()) if state.exists() else 0
         log.write(f"began at {begun}\n")
         for step in range(begun, STEPS):

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from sora_jax.models import dit, text
@@ -15,21 +16,25 @@ SHAPE = (3, 4, 4, 3)
 CAPTIONS = ("a red circle", "", "红色的圆形")
 
 
-@functools.lru_cache
-def fresh(config=CONFIG):
+def build(config):
     """The model as it is built."""
     rngs = nnx.Rngs(0)
     return dit.build(config, rngs=rngs, text_encoder=text.build(TEXT, rngs=rngs))
 
 
 @functools.lru_cache
+def fresh(config=CONFIG):
+    """The same, in one compiled call."""
+    return nnx.jit(lambda: build(config))()
+
+
+@functools.lru_cache
 def model(config=CONFIG, scale=0.3):
     """The model with every weight replaced by noise: adaLN-Zero hides errors behind zeros."""
-    graph, params = nnx.split(fresh(config))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [scale * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    return nnx.merge(graph, jax.tree.unflatten(tree, noisy))
+    graph, shapes = nnx.split(nnx.eval_shape(lambda: build(config)))
+    rng = np.random.default_rng(1)
+    return nnx.merge(graph, jax.tree.map(lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape), jnp.float32),
+                                         shapes))
 
 
 @jax.jit

@@ -18,7 +18,7 @@ from sora_jax.train import loop, program, recording, state
 from sora_jax.types import ConfigError
 
 TARGETS = ("qkv", "cross_*", "text/layers/up", "head")
-MERGED, BACK, EQUAL = 1e-5, 1e-6, 1e-6
+MERGED, BACK, EQUAL = 1e-5, 1e-6, 3e-6
 RANK, ALPHA = 2, 3.0
 
 
