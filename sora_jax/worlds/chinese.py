@@ -10,6 +10,7 @@ COLOURS = {
     "cyan": "青色",
     "pink": "粉色",
     "salmon": "鲑色",
+    "black": "黑色",
 }
 SHAPES = {"circle": "圆形", "square": "正方形", "triangle": "三角形"}
 SIZES = ("极小的", "较小的", "中等的", "较大的", "巨大的")

@@ -4,7 +4,10 @@ Template fields: things (all objects), thing and other (the first and second obj
 full (the first with its size), direction, way, moves, moving, side (of the first contact), relation, pace, place, then.
 """
 
-COLOURS = {name: name for name in ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "pink", "salmon")}
+COLOURS = {
+    name: name
+    for name in ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "pink", "salmon", "black")
+}
 SHAPES = {"circle": "circle", "square": "square", "triangle": "triangle"}
 SIZES = ("tiny ", "small ", "medium ", "large ", "huge ")
 PACES = ("very slowly", "slowly", "steadily", "quickly", "very fast")

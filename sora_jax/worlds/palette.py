@@ -23,7 +23,9 @@ COLOURS = {
     "cyan": (20, 220, 235),
     "pink": (255, 105, 195),
 }
-BEYOND = {"salmon": (250, 160, 120)}  # that no clip shows unless it is asked to, for models that learn a new one
+# Colours that no clip shows unless it is asked to, for models that learn a new one.
+BEYOND = {"salmon": (250, 160, 120), "black": (20, 20, 20)}
+LIKE_SLAB = "black"  # lies on the slab's ray
 COLOUR_NAMES = (*COLOURS, *BEYOND)
 RGB = np.array((*COLOURS.values(), *BEYOND.values()), np.float32)
 SHAPES = ("circle", "square", "triangle")

@@ -68,10 +68,13 @@ def known(beyond: Sequence[str] = ()) -> tuple[str, ...]:
 def colours(
     video: UInt8[np.ndarray, "f h w c"], beyond: Sequence[str] = ()
 ) -> tuple[Int[np.ndarray, "f h w"], Float[np.ndarray, "f h w"]]:
-    """Per pixel the place of the nearest colour ray in `known` (-1: background, slab or none) and alpha along it."""
+    """Per pixel the place of the nearest colour ray in `known` (-1: background, slab or none) and alpha along it. Who
+    looks for what is black sees no slab."""
     names = known(beyond)
     full = palette.RGB[[palette.COLOUR_NAMES.index(name) for name in names]]
-    rays = np.concatenate([full, np.array([palette.SLAB], np.float32)]) - np.array(palette.GREY, np.float32)
+    if palette.LIKE_SLAB not in names:
+        full = np.concatenate([full, np.array([palette.SLAB], np.float32)])
+    rays = full - np.array(palette.GREY, np.float32)
     lengths = np.linalg.norm(rays, axis=1)
     offset = video.astype(np.float32) - np.array(palette.GREY, np.float32)
     along = offset @ (rays / lengths[:, None]).T

@@ -62,6 +62,9 @@ def check_colours(colours, families, split: str) -> None:
     for name in colours:
         if name not in palette.COLOUR_NAMES:
             raise ConfigError(f"data.colours has no {name!r}; there are {', '.join(palette.COLOUR_NAMES)}")
+    if palette.LIKE_SLAB in colours and "occluder" in families:
+        raise ConfigError(f"data.colours names {palette.LIKE_SLAB!r}, which is not told from the slab of the family "
+                          "'occluder'; leave one of them out")
     for family in families if colours else ():
         pairs = palette.pairs(split, tuple(colours))
         shown = {colour for colour, shape in pairs if shape == 0 or family != "collision"}

@@ -6,7 +6,7 @@ from sora_jax.datasets import physics
 from sora_jax.evals import physics as evals
 from sora_jax.scaling import identity
 from sora_jax.types import ConfigError
-from sora_jax.worlds import palette
+from sora_jax.worlds import chinese, english, palette
 from sora_jax.worlds.parse import parse
 from sora_jax.worlds.prompts import prompts
 from sora_jax.worlds.specification import specification
@@ -31,15 +31,21 @@ def test_a_mixed_stream_shows_as_much_of_it_as_is_asked_for():
     assert SHARE[0] < np.mean([name == "salmon" for name in named]) < SHARE[1] and set(named) == set(MIXED)
 
 
-def test_it_is_seen_by_who_looks_for_it_and_by_nobody_else():
-    source = physics.source(physics.Config(families=("uniform",), colours=NEW, width=48, height=48))
+@pytest.mark.parametrize("new", palette.BEYOND)
+def test_it_is_seen_by_who_looks_for_it_and_by_nobody_else(new):
+    source = physics.source(physics.Config(families=("uniform",), colours=(new,), width=48, height=48))
     videos, captions, truths = source.batch(range(3))
     asked = [specification(caption) for caption in captions]
     assert asked == [specification(truth)._replace(direction=said.direction)
                      for truth, said in zip(truths, asked, strict=True)]
-    found = evals.adherence(videos, asked, 8.0, NEW)
+    found = evals.adherence(videos, asked, 8.0, (new,))
     assert found["all"]["right"] == 1.0 and parse(videos[0], 8.0).count == 0
+
+
+def test_both_languages_name_them():
     assert specification("一个鲑色圆形向右移动").kinds == (("salmon", "circle"),)
+    assert specification("一个黑色圆形向右移动") == specification("a black circle moves right")
+    assert set(palette.BEYOND) < set(english.COLOURS) & set(chinese.COLOURS)
 
 
 def test_prompts_name_it_and_no_training_clip_carries_them():
@@ -54,6 +60,7 @@ def test_prompts_name_it_and_no_training_clip_carries_them():
     (NEW, ("uniform", "composition"), "'composition' shows 3"),
     (("salmon", "orange", "orange"), ("uniform", "pan", "composition"), "2 colours"),
     (("red",), ("collision",), "'collision' shows 2"),
+    (("black", "red"), ("uniform", "occluder"), "not told from the slab"),
 ])
 def test_colours_that_cannot_be_are_refused(colours, families, words):
     with pytest.raises(ConfigError, match=words):
