@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     data.cache = 2**28  # videos: bytes of decoded clips that are kept in memory
     data.images = ""  # latents of one-frame clips to train on beside the others, one folder per split; see train.images
     data.native = ()  # folders of latents of other sizes, packed into rows with those of data.path: train.pack_tokens
+    data.states = ""  # latents: folder of captions' states, made by launch.captions, for text.name="given"
     data.vae_hash = ""  # latents: the autoencoder they must come from; empty: any
     data.split = "train"
     data.frames, data.height, data.width, data.fps = 17, 64, 64, 8.0
@@ -32,6 +33,7 @@ def get_config() -> ConfigDict:
     data.weights = (4.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0)
     data.counts = (1, 2, 2, 3)  # objects of a composition, each number as likely as the next
     data.colours = ()  # names, each as likely as the next; empty: the eight of the palette
+    data.aspect = 0.0  # width of the world in heights, of which clips show the middle; 0: as wide as they are
     data.language = "en"  # "en", "zh" or "both"
     data.caption = "short"  # "short", "dense" or "both"
     data.crop = 0  # VAE training: side of a random window, 0 = whole frames

@@ -4,8 +4,9 @@
 
 An autoencoder: PSNR, SSIM, flicker, latent statistics and spectra of held-out clips (of a folder of videos with
 --videos), PSNR and SSIM of each film, and feature distances if python -m launch.features got their weights. A
-transformer: prompt adherence on captions that no training clip carries, and the velocity error next to the parser floor
-and the autoencoder floor. With --edits=image,extend,... it is scored on these tasks of launch.edit alone.
+transformer: prompt adherence on captions that no training clip carries, the share of their subjects that stand whole
+in the frame, and the velocity error next to the parser floor and the autoencoder floor. With --edits=image,extend,...
+it is scored on these tasks of launch.edit alone.
 """
 import json
 from pathlib import Path
@@ -100,7 +101,8 @@ def transformer(out: Path) -> dict:
               **({"colours": COLOURS.value} if COLOURS.value else {}),
               "prompts": f"{PROMPTS.value} different captions of the withheld tenth, in no training clip",
               "velocity": f"{CLIPS.value} held-out clips of uniform motion, 5 frames given, the rest scored, heights/s"}
-    return {"adherence": found, "by_family": families, **speed, "recipe": recipe}
+    return {"adherence": found, "framing": judge.framing(drawn, asked, pipe), "by_family": families, **speed,
+            "recipe": recipe}
 
 
 def run() -> None:

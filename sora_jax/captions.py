@@ -1,12 +1,9 @@
 """Captions to the states of a published text encoder, kept on disk.
 
 Enters: the folder of an encoder with its tokenizer.json, and captions. Leaves: states `b l d` with their mask, what a
-transformer's cross-attention reads. A folder of states belongs to one encoder; each caption is a file addressed by the
-hash of (weights, tokenizer, caption, length), made again if it is torn.
+transformer's cross-attention reads; those that are torn in their folder are made again.
 """
 import hashlib
-import json
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors import numpy as safetensors
 
-from sora_jax import bridge, disk, weights
+from sora_jax import bridge, states, weights
 from sora_jax.types import InputError
 
-FORMAT = 1
-META, TOKENIZER = "meta.json", "tokenizer.json"
+TOKENIZER = "tokenizer.json"
 INSTALL = "pip install -e '.[text]'"
 States = tuple[Float[np.ndarray, "b l d"], Bool[np.ndarray, "b l"]]
 
@@ -94,30 +88,42 @@ def encode(encoder: Encoder, captions: Sequence[str], length: int, cache: str | 
 
     Raises InputError if the folder holds the states of another encoder.
     """
-    folder = opened(Path(cache), encoder) if cache else None
-    keys = [key(encoder, caption, length) for caption in captions]
-    found = {name: read(folder / f"{name}.safetensors") for name in set(keys)} if folder else {}
-    missing = {name: caption for name, caption in zip(keys, captions, strict=True) if found.get(name) is None}
-    names = list(missing)
-    for start in range(0, len(names), batch):
-        part = names[start:start + batch]
-        for name, states in zip(part, made(encoder, [missing[name] for name in part], length, batch), strict=True):
-            found[name] = states
-            if folder:
-                write(folder / f"{name}.safetensors", states)
-    width = next(iter(found.values())).shape[1] if found else 0
-    states, mask = np.zeros((len(keys), length, width), np.float32), np.zeros((len(keys), length), bool)
-    for i, name in enumerate(keys):
-        kept = len(found[name])
-        states[i, :kept], mask[i, :kept] = found[name], True
+    if cache:
+        kept, _ = keep(encoder, captions, length, cache, batch)
+        rows = [kept(caption) for caption in captions]
+        return tuple(np.stack(part) for part in zip(*rows, strict=True)) if rows else nothing(length, encoder)
+    states, mask = nothing(length, encoder, len(captions))
+    for start in range(0, len(captions), batch):
+        for i, row in enumerate(made(encoder, list(captions[start:start + batch]), length, batch), start):
+            states[i, :len(row)], mask[i, :len(row)] = row, True
     return states, mask
+
+
+def keep(encoder: Encoder, captions: Sequence[str], length: int, folder: str | Path, batch: int = 8,
+         done: Callable[[int], None] = lambda captions: None) -> tuple[states.Kept, int]:
+    """The folder with the states of all these captions in it, and how many had to be made. `done` is told how many
+    different captions each step dealt with. Raises InputError if the folder holds the states of another encoder."""
+    kept, distinct = states.begun(folder, origin(encoder), length), list(dict.fromkeys(captions))
+    missing = [caption for caption in distinct if kept.read(caption) is None]
+    done(len(distinct) - len(missing))
+    for start in range(0, len(missing), batch):
+        part = missing[start:start + batch]
+        for caption, row in zip(part, made(encoder, part, length, batch), strict=True):
+            kept.write(caption, row)
+        done(len(part))
+    return kept, len(missing)
+
+
+def nothing(length: int, encoder: Encoder, count: int = 0) -> States:
+    """States of no tokens."""
+    return np.zeros((count, length, encoder.model.config.width), np.float32), np.zeros((count, length), bool)
 
 
 def made(encoder: Encoder, captions: list[str], length: int, batch: int) -> list[Float[np.ndarray, "_ d"]]:
     """States of the tokens of each caption; the batch is filled with the last one, so that one program serves all."""
     numbers, mask = tokens(encoder, captions + captions[-1:] * (batch - len(captions)), length)
-    states = np.asarray(encode_step(encoder.model, jnp.asarray(numbers), jnp.asarray(mask)), np.float32)
-    return [row[:kept.sum()] for row, kept, _ in zip(states, mask, captions, strict=False)]
+    found = np.asarray(encode_step(encoder.model, jnp.asarray(numbers), jnp.asarray(mask)), np.float32)
+    return [row[:kept.sum()] for row, kept, _ in zip(found, mask, captions, strict=False)]
 
 
 @jax.jit
@@ -126,41 +132,6 @@ def encode_step(model: nnx.Module, numbers: Int[Array, "b l"], mask: Bool[Array,
     return model(numbers, mask)
 
 
-def key(encoder: Encoder, caption: str, length: int) -> str:
-    """The address of a caption's states: 32 hex digits of SHA-256."""
-    text = json.dumps([FORMAT, encoder.weights, encoder.tokenizer, caption, length])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def opened(folder: Path, encoder: Encoder) -> Path:
-    """The folder of an encoder's states, begun if there is none. Raises InputError if it is another's."""
-    want = {"format": FORMAT, "weights": encoder.weights, "tokenizer": encoder.tokenizer}
-    path = folder / META
-    if not path.is_file():
-        disk.fresh(folder).mkdir(parents=True, exist_ok=True)
-        disk.write(path, json.dumps(want).encode())
-        return folder
-    try:
-        have = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged; remove the folder, or give another") from error
-    for name, value in want.items():
-        if have.get(name) != value:
-            raise InputError(f"{folder} holds states of {name} {have.get(name)}, not {value}; give another folder")
-    return folder
-
-
-def read(path: Path) -> Float[np.ndarray, "_ d"] | None:
-    """The states of a file; None if it is not there, or not what was written."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            states, crc = file.get_tensor("states"), (file.metadata() or {}).get("crc")
-    except (SafetensorError, OSError):
-        return None
-    return states if crc == str(zlib.crc32(states.tobytes())) else None
-
-
-def write(path: Path, states: Float[np.ndarray, "_ d"]) -> None:
-    """One caption's states, whole or not at all."""
-    states = np.ascontiguousarray(states)
-    disk.write(path, safetensors.save({"states": states}, metadata={"crc": str(zlib.crc32(states.tobytes()))}))
+def origin(encoder: Encoder) -> states.Origin:
+    """What the states of an encoder are told apart by."""
+    return states.Origin(encoder.weights, encoder.tokenizer, encoder.model.config.width)

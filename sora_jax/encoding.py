@@ -16,13 +16,15 @@ from flax import nnx
 
 from sora_jax import build, collate, disk, pipeline, registry, report, sources
 from sora_jax.datasets import latents
+from sora_jax.evals import physics
 from sora_jax.scaling import identity
 from sora_jax.train import evaluating
 from sora_jax.types import InputError
 
+FRAMED = 1024  # clips whose subjects are looked for in a frame that is narrower than the world
 UNCOMPARED = ("quarantine", "limit", "size", "cache")  # fields of a dataset that change no clip
 # Fields that datasets gained: at these values as if they were not there.
-LATER = {"span": (0.0, 1.0), "held_span": (), "colours": ()}
+LATER = {"span": (0.0, 1.0), "held_span": (), "colours": (), "aspect": 0.0}
 
 
 class Options(NamedTuple):
@@ -102,6 +104,11 @@ def encode(config, vae, meta: dict, split: str, count: int, options: Options) ->
         latents.write(folder, shards(config, vae, source, count, options), about, bar.update)
     made = latents.source(latents.Config(str(folder), meta["hash"]))
     first = made.shards[0][0].astype("float32")
+    if config.data.get("aspect", 0.0) and hasattr(source, "describe"):
+        truths = [source.describe(i)[0] for i in range(min(count, FRAMED))]
+        kept = physics.in_view(truths, config.data.width / config.data.height)
+        print(f"of the subjects of {len(truths)} clips {kept['whole']:.1%} stand whole in the frame, "
+              f"{kept['seen']:.1%} are seen at all; {kept['clips_whole']:.1%} of the clips show all of theirs")
     print(f"{folder}: {made.clips} clips of {'×'.join(map(str, made.meta['shape']))}, autoencoder {meta['hash']}, "
           f"mean {first.mean():.3f}, standard deviation {first.std():.3f}")
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Shaped
 
 from sora_jax.diffusion import grids, rollout
 from sora_jax.diffusion.guidance import Guidance, combine
@@ -20,7 +20,7 @@ from sora_jax.types import ConfigError, InputError
 PLAIN = Guidance()
 
 
-def generate(model: nnx.Module, objective, sampler_module: ModuleType, *, text: UInt8[Array, "b l"],
+def generate(model: nnx.Module, objective, sampler_module: ModuleType, *, text: Shaped[Array, "b l *m"],
              mask: Bool[Array, "b l"], shape: tuple[int, int, int, int], steps: int, guidance: float = 1.0,
              shift: float = 1.0, key: jax.Array, known: Bool[Array, "b n"] | None = None,
              x_known: Float[Array, "b fl hl wl z"] | None = None, grid: str = "shifted", eta: float = 0.0,

@@ -32,7 +32,8 @@ def unseen(count: int, families: Sequence[str], pipe: Pipeline, colours: Sequenc
         for k, family in enumerate(ample):
             shares[family] = len(made[family]) + missing // len(ample) + (k < missing % len(ample))
             made[family] = prompts(shares[family], families=(family,), frames=data.frames, fps=data.fps,
-                                   aspect=data.width / data.height, fewer=True, colours=tuple(colours))
+                                   aspect=data.get("aspect", 0.0) or data.width / data.height, fewer=True,
+                                   colours=tuple(colours))
         ample = [family for family in ample if len(made[family]) == shares[family]]
     return [prompt for family in families for prompt in made[family]]
 
@@ -42,6 +43,11 @@ def adherence(pipe: Pipeline, asked: Sequence[Prompt], **options: Any) -> tuple[
     drawn = pipe.sample([prompt.text for prompt in asked], **options)
     return drawn, physics.adherence(drawn, [prompt.specification for prompt in asked], pipe.config.data.fps,
                                     beyond(pipe, asked))
+
+
+def framing(drawn: np.ndarray, asked: Sequence[Prompt], pipe: Pipeline) -> dict:
+    """The share of the subjects of these prompts that the clips show, and show whole."""
+    return physics.framing(drawn, [prompt.specification for prompt in asked], pipe.config.data.fps, beyond(pipe, asked))
 
 
 def beyond(pipe: Pipeline, asked: Sequence[Prompt]) -> tuple[str, ...]:

@@ -107,11 +107,11 @@ class Packed:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         items = [(self.places[k], self.sources[k][i]) for k, i in self.rows[index].clips]
-        length, width = len(items[0][1]["text"]), int(np.prod(self.patch)) * items[0][1]["x"].shape[-1]
+        text, width = items[0][1]["text"], int(np.prod(self.patch)) * items[0][1]["x"].shape[-1]
         made = {"tokens": np.zeros((self.tokens, width), np.float32),
                 "positions": np.zeros((self.tokens, 3), np.float32),
-                "segments": np.full(self.tokens, -1, np.int32), "text": np.zeros((self.most, length), np.uint8),
-                "mask": np.zeros((self.most, length), bool)}
+                "segments": np.full(self.tokens, -1, np.int32),
+                "text": np.zeros((self.most, *text.shape), text.dtype), "mask": np.zeros((self.most, len(text)), bool)}
         start = 0
         for k, (positions, item) in enumerate(items):
             here = slice(start, start + len(positions))

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Shaped, UInt8
 from ml_collections import ConfigDict
 
-from sora_jax import build, checkpoint, coder, generate, registry, validation
+from sora_jax import build, checkpoint, coder, generate, registry, states, validation
 from sora_jax.types import ConfigError, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,6 +185,9 @@ def tokens(config: ConfigDict, captions: Sequence[str]):
     empty = [i for i, caption in enumerate(captions) if not caption.strip()]
     if empty or not len(captions):
         raise InputError("--prompt is empty; say what to draw, for example --prompt 'a red circle moves right'")
+    if config.text.name == "given" and config.data.get("states", ""):
+        read = states.opened(config.data.states, config.text.length)
+        return tuple(np.stack(part) for part in zip(*map(read, captions), strict=True))
     text, mask = registry.load("models", config.text.name).tokenize(list(captions), config.text.length)
     if config.text.name == "labels" and (text @ np.array([256, 1]) >= config.text.classes).any():
         raise InputError(f"the classes of this model are numbered from 0 to {config.text.classes - 1}; {list(captions)}"

@@ -15,6 +15,7 @@ def dataset(config: ConfigDict, **changes: Any):
     """The source that `config.data` describes; `changes` replace fields of the dataset's config (split, size …)."""
     if config.data.name == "latents":
         changes["path"] = str(Path(config.data.path) / changes.get("split", config.data.split))
+        changes["length"] = config.text.length
     module = registry.load("datasets", config.data.name)
     fields = {field.name for field in dataclasses.fields(module.Config)}
     data = {k: v for k, v in {**config.data, **changes}.items() if k in fields and v != ""}
@@ -83,6 +84,14 @@ def check_latents(config: ConfigDict, source) -> None:
     if found.get("fps", config.data.fps) != config.data.fps:
         raise ConfigError(f"data.fps={config.data.fps:g}, but the latents in {config.data.path} are of clips at "
                           f"{found['fps']:g}; set it to that, or encode again")
-    if found["length"] != config.text.length:
+    if (config.text.name == "given") != bool(source.read):
+        raise ConfigError("text.name='given' reads states of captions; give data.states, the folder that "
+                          "launch.captions made" if not source.read else
+                          "data.states is read by text.name='given'; set one of them")
+    if source.read:
+        if source.read.origin.width != config.text.width:
+            raise ConfigError(f"text.width={config.text.width}, but the states in {config.data.states} have "
+                              f"{source.read.origin.width} numbers; set it to that")
+    elif found["length"] != config.text.length:
         raise ConfigError(f"text.length={config.text.length}, but the captions in {config.data.path} have "
                           f"{found['length']} bytes; set it to that, or encode again")

@@ -22,10 +22,11 @@ class Clip(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a training step sees: pixels (uint8) or latents (float), and caption bytes with their mask."""
+    """What a training step sees: pixels (uint8) or latents (float), and caption bytes `b l`, or states `b l m` of
+    captions, with their mask."""
 
     x: Shaped[Array, "b f h w c"]
-    text: UInt8[Array, "b l"]
+    text: Shaped[Array, "b l *m"]
     mask: Bool[Array, "b l"]
 
 
@@ -36,7 +37,7 @@ class Packed(NamedTuple):
     tokens: Float[Array, "b n p"]
     positions: Float[Array, "b n 3"]
     segments: Int[Array, "b n"]
-    text: UInt8[Array, "b s l"]
+    text: Shaped[Array, "b s l *m"]
     mask: Bool[Array, "b s l"]
 
 

@@ -2,37 +2,24 @@
 import builtins
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import worded
 from flax import nnx
 
-from sora_jax import bridge, captions
-from sora_jax.models import clip_text, t5
+from sora_jax import bridge, captions, states
+from sora_jax.models import clip_text
 from sora_jax.types import InputError
 
 SAME = 1e-5
-SMALL = t5.Config(vocab=40, width=8, depth=2, heads=2, head=4, hidden=12)
 WORDS = ["a red circle", "two blue squares move", "a red circle", "x " * 30]
 LENGTH = 6
 
 
-def drawn(module, config):
-    """A model with drawn weights."""
-    graph, shapes = nnx.split(nnx.eval_shape(lambda: module.build(config, rngs=nnx.Rngs(0))))
-    rng = np.random.default_rng(0)
-    return nnx.merge(graph, jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes))
-
-
-def split(texts, length):
-    """A number a word, and 1 at the end."""
-    return [[2 + sum(word.encode()) % 38 for word in text.split()][:length - 1] + [1] for text in texts]
-
-
 @pytest.fixture(scope="module")
 def encoder():
-    return captions.Encoder(drawn(t5, SMALL), split, "weights", "tokenizer")
+    return worded.encoder()
 
 
 @pytest.fixture
@@ -49,14 +36,14 @@ def counted(monkeypatch):
 
 
 def test_states_are_the_models_whatever_the_batch(encoder):
-    states, mask = captions.encode(encoder, WORDS, LENGTH, batch=3)
-    assert states.shape == (4, LENGTH, 8) and list(mask.sum(1)) == [4, 5, 4, 6]
-    assert not states[~mask].any() and np.isfinite(states).all()
-    np.testing.assert_array_equal(states[0], states[2])
+    made, mask = captions.encode(encoder, WORDS, LENGTH, batch=3)
+    assert made.shape == (4, LENGTH, 8) and list(mask.sum(1)) == [4, 5, 4, 6]
+    assert not made[~mask].any() and np.isfinite(made).all()
+    np.testing.assert_allclose(made[0], made[2], atol=SAME)
     for i, words in enumerate(WORDS):
         numbers, kept = captions.tokens(encoder, [words], LENGTH)
         alone = np.asarray(encoder.model(jnp.asarray(numbers), jnp.asarray(kept)))[0, :kept.sum()]
-        np.testing.assert_allclose(states[i, :kept.sum()], alone, atol=SAME)
+        np.testing.assert_allclose(made[i, :kept.sum()], alone, atol=SAME)
 
 
 def test_what_is_kept_is_not_made_again(encoder, counted, tmp_path):
@@ -80,7 +67,7 @@ def test_what_is_kept_is_not_made_again(encoder, counted, tmp_path):
 ], ids=["cut", "empty", "a bit", "gone"])
 def test_a_torn_file_is_made_again(encoder, counted, tmp_path, harm):
     first = captions.encode(encoder, WORDS[:2], LENGTH, tmp_path)[0]
-    path = tmp_path / f"{captions.key(encoder, WORDS[1], LENGTH)}.safetensors"
+    path = tmp_path / f"{captions.origin(encoder).key(WORDS[1], LENGTH)}.safetensors"
     whole = path.read_bytes()
     harm(path)
     counted.clear()
@@ -92,10 +79,10 @@ def test_the_states_of_another_encoder_are_refused(encoder, tmp_path):
     captions.encode(encoder, WORDS[:1], LENGTH, tmp_path / "a")
     for field in ("weights", "tokenizer"):
         other = encoder._replace(**{field: "other"})
-        assert captions.key(other, WORDS[0], LENGTH) != captions.key(encoder, WORDS[0], LENGTH)
+        assert captions.origin(other).key(WORDS[0], LENGTH) != captions.origin(encoder).key(WORDS[0], LENGTH)
         with pytest.raises(InputError, match=f"a holds states of {field} {field}, not other; give another folder"):
             captions.encode(other, WORDS[:1], LENGTH, tmp_path / "a")
-    (tmp_path / "a" / captions.META).write_text("{")
+    (tmp_path / "a" / states.META).write_text("{")
     with pytest.raises(InputError, match="is damaged"):
         captions.encode(encoder, WORDS[:1], LENGTH, tmp_path / "a")
     (tmp_path / "b").mkdir()
@@ -133,7 +120,7 @@ def written(folder, size: int = 40):
     made.enable_padding(length=50)
     folder.mkdir(exist_ok=True)
     made.save(str(folder / captions.TOKENIZER))
-    model = drawn(clip_text, clip_text.Config(40, 8, 2, 2, 12, 10, eos=1))
+    model = worded.drawn(clip_text, clip_text.Config(40, 8, 2, 2, 12, 10, eos=1))
     fields = {"name": "clip_text", **vars(model.config)}
     bridge.write_folder(folder, "transformers-clip-text", fields, nnx.to_pure_dict(nnx.state(model)))
     return model
@@ -144,11 +131,12 @@ def test_a_folder_is_an_encoder(tmp_path):
     found = captions.open_encoder(tmp_path / "text")
     numbers, mask = captions.tokens(found, ["a red circle", "two", "a a a a a a a a"], LENGTH)
     assert numbers.tolist() == [[2, 3, 4, 1, 0, 0], [5, 1, 0, 0, 0, 0], [2, 2, 2, 2, 2, 1]]
-    states, _ = captions.encode(found, ["a red circle"], LENGTH, tmp_path / "kept")
-    np.testing.assert_allclose(states[0, :4], np.asarray(model(jnp.asarray(numbers[:1, :4])))[0], atol=SAME)
+    made, _ = captions.encode(found, ["a red circle"], LENGTH, tmp_path / "kept")
+    np.testing.assert_allclose(made[0, :4], np.asarray(model(jnp.asarray(numbers[:1, :4])))[0], atol=SAME)
     again = captions.open_encoder(tmp_path / "text")
     assert again[2:] == found[2:]
-    kept = json.loads((tmp_path / "kept" / captions.META).read_text())
+    assert captions.encode(found, [], LENGTH)[0].shape == (0, LENGTH, 8)
+    kept = json.loads((tmp_path / "kept" / states.META).read_text())
     assert (kept["weights"], kept["tokenizer"]) == found[2:]
 
 

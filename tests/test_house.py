@@ -23,7 +23,7 @@ A_TABLE = {"configs/base.py": "get_config"}  # every field with its default: a l
 
 ASSEMBLED = ("types registry lora mesh disk page video video.* loader weights report collate generate build sources "
              "validation costs checkpoint lease sweeping board measure study pipeline encoding judge streaming tiling "
-             "bridge packing preflight rows layouts layouts.* captions torch_file pretrained appraise coder "
+             "bridge packing preflight rows layouts layouts.* captions states torch_file pretrained appraise coder "
              "reconstructing adapted adapter_file scaling.* train.* datasets.* evals.* tasks editing referee")
 
 # A file (the first pattern that fits) may import these files of ours, and no others.
@@ -48,12 +48,14 @@ LAYERS = {
     "sora_jax.coder": "types video",
     "sora_jax.tiling": "types coder",
     "sora_jax.streaming": "types coder",
+    "sora_jax.states": "types disk",
     "sora_jax.sweeping": "types lease disk",
     "sora_jax.board": "types lease page",
     # 2 shelves: never one another
     "sora_jax.models.*": "types nn.*",
     "sora_jax.objectives.*": "types diffusion.*",
     "sora_jax.samplers.*": "types diffusion.*",
+    "sora_jax.datasets.latents": "types states",
     "sora_jax.datasets.*": "types video video.* worlds.*",
     "sora_jax.evals.*": "types video video.* worlds.*",
     # 3 machinery: knows arrays and states, no model and no config

@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from sora_jax import states
 from sora_jax.types import ConfigError, InputError
 
 FORMAT = 1
@@ -30,11 +31,14 @@ COMMAND = "python -m launch.encode --config=<config> --vae=<autoencoder> --out={
 
 @dataclass(frozen=True)
 class Config:
-    """The folder; the hash of the autoencoder it must come from (empty: any); whether to read all and compare crc32."""
+    """The folder; the hash of the autoencoder it must come from (empty: any); whether to read all and compare crc32;
+    a folder of states that stand for the bytes of captions, and the tokens of each."""
 
     path: str = ""
     vae_hash: str = ""
     verify: bool = False
+    states: str = ""
+    length: int = 0
 
 
 class Chunk(NamedTuple):
@@ -181,8 +185,8 @@ def fault(path: Path, files: dict[str, list[int]], verify: bool = True) -> str:
 class Latents:
     """A random-access source. Its length is clips times paraphrases: every pass over it shows each caption once."""
 
-    def __init__(self, path: Path, meta: dict[str, Any]):
-        self.path, self.meta, self.variants = path, meta, meta["variants"]
+    def __init__(self, path: Path, meta: dict[str, Any], read: states.Kept | None = None):
+        self.path, self.meta, self.variants, self.read = path, meta, meta["variants"], read
         self.ends = list(itertools.accumulate(shard["clips"] for shard in meta["shards"]))
         self.clips = self.ends[-1]
         self.shards = [
@@ -205,12 +209,14 @@ class Latents:
         return k, clip - (self.ends[k - 1] if k else 0)
 
     def item(self, clip: int, draw: int = 0) -> dict[str, np.ndarray]:
-        """`x` float32 `fl hl wl z`, `text` uint8 `l`, `mask` bool `l`; the paraphrase is (clip + draw) mod variants."""
+        """`x` float32 `fl hl wl z`, `text` uint8 `l` or states float32 `l d`, `mask` bool `l`; the paraphrase is
+        (clip + draw) mod variants."""
         k, row = self.place(clip)
         x, text, mask = self.shards[k]
         variant = (clip + draw) % self.variants
-        return {"x": np.array(x[row], np.float32), "text": np.array(text[row, variant]),
-                "mask": np.array(mask[row, variant])}
+        words = (np.array(text[row, variant]), np.array(mask[row, variant])) if self.read is None else self.read(
+            self.captions(clip)[variant])
+        return {"x": np.array(x[row], np.float32), "text": words[0], "mask": words[1]}
 
     def captions(self, clip: int) -> list[str]:
         """All paraphrases of a clip, as text."""
@@ -218,9 +224,17 @@ class Latents:
         with open(self.path / f"captions-{k:05}.jsonl", encoding="utf-8") as file:
             return json.loads(next(itertools.islice(file, row, None)))
 
+    def every_caption(self) -> Iterator[str]:
+        """All captions of all clips, in order."""
+        for k in range(len(self.shards)):
+            with open(self.path / f"captions-{k:05}.jsonl", encoding="utf-8") as file:
+                for line in file:
+                    yield from json.loads(line)
+
 
 def source(config: Config) -> Latents:
-    """Open a folder of latents. Raises InputError if they are absent, unfinished, damaged or of another autoencoder."""
+    """Open a folder of latents. Raises InputError if they are absent, unfinished, damaged or of another autoencoder, or
+    if a caption has no states where they stand for it."""
     if not config.path:
         raise InputError("data.path is empty; set it to a folder of latents, made with " + COMMAND.format("<folder>"))
     path = Path(config.path).expanduser()
@@ -235,12 +249,15 @@ def source(config: Config) -> Latents:
     for shard in meta["shards"]:
         if found := fault(path, shard["files"], config.verify):
             raise InputError(f"latents in {str(path)!a} are damaged: {found}; make it again with {command}")
+    read = states.opened(config.states, config.length) if config.states else None
     try:
-        latents = Latents(path, meta)
+        latents = Latents(path, meta, read)
         for k, (x, text, mask) in enumerate(latents.shards):
             caption = (meta["shards"][k]["clips"], meta["variants"], meta["length"])
             if x.shape != (caption[0], *meta["shape"]) or text.shape != caption or mask.shape != caption:
                 raise ValueError(f"shard {k} has other shapes than meta.json says")
     except (ValueError, KeyError, OSError) as error:
         raise InputError(f"latents in {str(path)!a} are damaged: {error}; make them again with {command}") from error
+    if read:
+        read.check(latents.every_caption(), str(path.parent))
     return latents

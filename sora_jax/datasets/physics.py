@@ -15,7 +15,6 @@ from sora_jax.worlds import palette, sampling
 from sora_jax.worlds.caption import LANGUAGES, STYLES
 from sora_jax.worlds.clips import Stream
 from sora_jax.worlds.families import COUNTS
-from sora_jax.worlds.render import WHOLE
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Config:
     colours: tuple[str, ...] = ()  # names, each as likely as the next; empty: the eight of the palette
     size: int = 10**9
     seconds: float = 2.0
+    aspect: float = 0.0  # of the world, of which the middle is shown; 0: of the frame
 
 
 def _check(config: Config) -> None:
@@ -50,6 +50,9 @@ def _check(config: Config) -> None:
             raise ConfigError(f"{name}={getattr(config, name)} must be positive")
     if not config.counts or any(count not in (1, 2, 3) for count in config.counts):
         raise ConfigError(f"counts={config.counts} must be one or more of 1, 2 and 3")
+    if config.aspect and config.aspect < config.width / config.height:
+        raise ConfigError(f"aspect={config.aspect:g} of the world is less than that of the frame, {config.width}:"
+                          f"{config.height}; give a wider world, or 0 for one that the frame shows whole")
     if config.seed < 0:
         raise ConfigError(f"seed={config.seed} must not be negative")
 
@@ -62,6 +65,9 @@ class Physics:
         self.config = config
         names, cumulative = sampling.family_table(config.families, config.weights, config.split)
         sampling.check_colours(config.colours, names, config.split)
+        shown = config.width / config.height
+        aspect = config.aspect or shown
+        self._view = (0.0, (aspect - shown) / 2, 1.0)
         self._stream = Stream(
             names,
             tuple(cumulative.tolist()),
@@ -69,7 +75,7 @@ class Physics:
             config.split,
             config.frames,
             config.fps,
-            config.width / config.height,
+            aspect,
             config.seconds,
             config.language,
             config.caption,
@@ -86,12 +92,13 @@ class Physics:
         return self._stream.clip(index)
 
     def batch(
-        self, indices: Sequence[int], window: tuple[float, float, float] = WHOLE
+        self, indices: Sequence[int], window: tuple[float, float, float] | None = None
     ) -> tuple[UInt8[np.ndarray, "b f h w c"], list[str], list[Truth]]:
-        """Clips drawn in one compiled call, their captions and truths. `window`: y, x, extent in frame heights."""
+        """Clips drawn in one compiled call, their captions and truths. `window`: y, x, extent in frame heights, of
+        the world; None: what the config shows of it. Truths are in the coordinates of the world."""
         for index in indices:
             self._check_index(index)
-        return self._stream.batch(indices, self.config.height, self.config.width, window)
+        return self._stream.batch(indices, self.config.height, self.config.width, window or self._view)
 
     def _check_index(self, index: int) -> None:
         if not 0 <= index < self.config.size:

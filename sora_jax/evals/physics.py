@@ -10,10 +10,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sora_jax.types import Truth
+from sora_jax.worlds import palette
 from sora_jax.worlds.parse import parse
 from sora_jax.worlds.score import score, velocity_error
 from sora_jax.worlds.specification import Specification
 
+HALF = 0.5  # of the frames, in which a subject must stand whole
 QUESTIONS = ("count", "colour", "shape", "direction", "place", "all")
 
 
@@ -45,6 +47,40 @@ def adherence(
             low, high = interval(sum(asked), len(asked))
             found[name] = {"right": sum(asked) / len(asked), "low": low, "high": high, "asked": len(asked)}
     return found
+
+
+def framing(videos: UInt8[np.ndarray, "n f h w c"], specifications: Sequence[Specification], fps: float,
+            beyond: Sequence[str] = ()) -> dict[str, float | int]:
+    """Of the subjects that captions ask for, known by colour: the share that is seen at all, and the share that stands
+    whole in the frame, cut by no edge, in half of the frames or more, with its 95 % interval."""
+    seen = whole = subjects = 0
+    for video, spec in zip(videos, specifications, strict=True):
+        found = parse(video, fps, beyond).objects
+        for colour in sorted({colour for colour, _ in spec.kinds}):
+            asked = sum(name == colour for name, _ in spec.kinds)
+            mine = [one for one in found if one.colour == colour]
+            subjects += asked
+            seen += min(asked, len(mine))
+            whole += min(asked, sum(bool(one.whole.mean() >= HALF) for one in mine))
+    low, high = interval(whole, subjects)
+    return {"seen": seen / subjects, "whole": whole / subjects, "low": low, "high": high, "subjects": subjects}
+
+
+def in_view(truths: Sequence[Truth], width: float) -> dict[str, float | int]:
+    """What a crop of the middle of the world, `width` heights wide, leaves of its objects: the share that is seen at
+    all, that stands whole in half of the frames or more, and of clips in which all do."""
+    seen, whole, every = [], [], []
+    for truth in truths:
+        low, high = (truth["aspect"] - width) / 2, (truth["aspect"] + width) / 2
+        x = truth["position"][:, :truth["count"], 0]
+        half = [palette.reach(int(truth["shape"][k]), float(truth["radius"][k])).half_width
+                for k in range(truth["count"])]
+        inside = ((x - half >= low) & (x + half <= high)).mean(0) >= HALF
+        whole += inside.tolist()
+        every.append(bool(inside.all()))
+        seen += ((x + half > low) & (x - half < high)).any(0).tolist()
+    return {"seen": float(np.mean(seen)), "whole": float(np.mean(whole)), "clips_whole": float(np.mean(every)),
+            "subjects": len(whole)}
 
 
 def velocity(videos: UInt8[np.ndarray, "n f h w c"], truths: Sequence[Truth], fps: float) -> dict[str, float]:

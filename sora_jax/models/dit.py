@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from sora_jax.nn import costs, groups, packing, positions
 from sora_jax.nn.axes import param
@@ -146,7 +146,7 @@ class DiT(nnx.Module):
             self.places = param(rngs.params(), NORMAL, (config.length, d), (None, "embed"))
 
     def __call__(self, tokens: Float[Array, "b n p"], positions: Float[Array, "b n 3"], levels: Float[Array, "b k"],
-                 level: Int[Array, "b n"], text: UInt8[Array, "b *s l"] | None, mask: Bool[Array, "b *s l"] | None,
+                 level: Int[Array, "b n"], text: Shaped[Array, "b ..."] | None, mask: Bool[Array, "b *s l"] | None,
                  segments: Int[Array, "b n"] | None = None, *, text_states: States | None = None,
                  layout: tuple[int, int, int] | None = None) -> Float[Array, "b n p"]:
         """The prediction for every token. States of the caption may be passed in place of its bytes, so that a sampler
@@ -267,11 +267,11 @@ class DiT(nnx.Module):
         mean = self.caption(mean) if self.config.pooled == "linear" else mean
         return time + (mean if mean.shape[1] == 1 else jnp.repeat(mean, time.shape[1] // mean.shape[1], axis=1))
 
-    def encode_text(self, text: UInt8[Array, "b *s l"], mask: Bool[Array, "b *s l"]) -> States:
+    def encode_text(self, text: Shaped[Array, "b ..."], mask: Bool[Array, "b *s l"]) -> States:
         """Caption states and which of them to attend to."""
-        count = math.prod(text.shape[:-1])
-        states, kept = self.text(*(part.reshape(count, text.shape[-1]) for part in (text, mask)))
-        return tuple(part.reshape(*text.shape[:-1], *part.shape[1:]) for part in (states, kept))
+        lead = mask.shape[:-1]
+        states, kept = self.text(*(part.reshape(math.prod(lead), *part.shape[len(lead):]) for part in (text, mask)))
+        return tuple(part.reshape(*lead, *part.shape[1:]) for part in (states, kept))
 
     def tokenise(self, x: Float[Array, "b fl hl wl z"]) -> tuple[Float[Array, "b n p"], Float[Array, "b n 3"]]:
         """Latents to tokens and their positions. ConfigError if the patch does not divide them."""

@@ -1,14 +1,14 @@
 """Captions whose states are made elsewhere, by an encoder that is no part of the model: T5, UMT5, CLIP.
 
-Enters: captions of no bytes, which become one learned state, the unconditional condition of guidance; a transformer
-is called with `text_states` for all others. Published transformers encode the empty caption instead.
+Enters: states in place of bytes. Leaves: the same, one learned state where none is kept, the unconditional condition of
+guidance. Published transformers encode the empty caption instead, and are called with `text_states`.
 """
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Shaped, UInt8
 
 from sora_jax.nn.axes import param
 from sora_jax.types import ConfigError, InputError
@@ -52,10 +52,15 @@ class Given(nnx.Module):
         self.config = config
         self.null = param(rngs.params(), nnx.initializers.zeros, (config.width,), ("embed",))
 
-    def __call__(self, text: UInt8[Array, "b l"], mask: Bool[Array, "b l"]) -> States:
-        if text.shape[1]:
-            raise InputError("this model's captions are encoded elsewhere; call it with text_states")
-        return jnp.broadcast_to(self.null[...], (len(text), 1, self.config.width)), jnp.ones((len(text), 1), bool)
+    def __call__(self, text: Shaped[Array, "b l *d"], mask: Bool[Array, "b l"]) -> States:
+        """States `b l d` as they are; where nothing is kept of a caption, and for captions of no bytes, the learned
+        one."""
+        if text.ndim == 2 and text.shape[1]:
+            raise InputError("this model's captions are encoded elsewhere; call it with their states")
+        if not text.shape[1]:
+            return jnp.broadcast_to(self.null[...], (len(text), 1, self.config.width)), jnp.ones((len(text), 1), bool)
+        first = ~mask.any(axis=1, keepdims=True) & (jnp.arange(mask.shape[1]) == 0)
+        return jnp.where(first[..., None], self.null[...], text), mask | first
 
 
 def build(config: Config, *, rngs: nnx.Rngs) -> Given:

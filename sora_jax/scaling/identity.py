@@ -10,7 +10,8 @@ import numpy as np
 # Fields that configs gained after runs were recorded. At these values they mean what their absence meant.
 NEUTRAL = {"data.windows": 1, "data.span": [0, 1], "data.held_span": [], "data.cache": 2**28, "data.images": "",
            "data.counts": [1, 2, 2, 3], "data.colours": [], "eval.velocity": 0, "eval.matched": False,
-           "train.images": 0, "data.native": [], "train.pack_tokens": 0, "train.pack_clips": 8,
+           "train.images": 0, "data.native": [], "data.states": "", "data.aspect": 0,
+           "train.pack_tokens": 0, "train.pack_clips": 8,
            "train.start": "",
            "optimizer.widths": "none", "optimizer.base_width": 96, "objective.perceptual_weight": 0,
            "objective.temporal_weight": 0, "objective.critic_weight": 0, "objective.perceptual_from": 0,

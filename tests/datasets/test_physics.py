@@ -45,7 +45,18 @@ def test_a_batch_can_be_a_window():
     assert np.abs(window.astype(int) - fine[:, :, 12:36, 24:56]).max() <= 1
 
 
+def test_a_wider_world_is_cropped_to_its_middle():
+    """A square crop of a wide world: the same captions, the middle of the same pixels."""
+    wide = Config(**{**SMALL.__dict__, "width": 48})
+    square = Config(**{**SMALL.__dict__, "width": 24, "aspect": 2.0})
+    (whole, words, truths), (middle, same, again) = source(wide).batch([3, 4]), source(square).batch([3, 4])
+    assert words == same and middle.shape == (2, 3, 24, 24, 3)
+    np.testing.assert_equal(truths, again)
+    assert np.abs(whole[..., 12:36, :].astype(int) - middle).max() <= 1
+
+
 @pytest.mark.parametrize("field, value", [
+    ("aspect", 0.5), ("aspect", -1.0),
     ("split", "test"), ("language", "fr"), ("caption", "long"), ("fps", 0.0), ("frames", 0), ("seed", -1),
     ("families", ("jump",)),
 ])  # fmt: skip

@@ -40,6 +40,27 @@ def test_true_clips_keep_their_promises(true):
     assert found["place"]["asked"] == sum(spec.relation is not None for spec in specifications) < CLIPS
 
 
+def test_framing_counts_what_stands_whole(true):
+    videos, specifications, truths = true
+    subjects = sum(truth["count"] for truth in truths)
+    found = physics.framing(videos, specifications, FPS)
+    assert found["subjects"] == subjects and found["seen"] >= found["whole"] > 0.9
+    assert physics.framing(np.full_like(videos, 128), specifications, FPS)["seen"] == 0
+    kept = physics.in_view(truths, 1.0)
+    assert kept == {"seen": 1.0, "whole": 1.0, "clips_whole": 1.0, "subjects": subjects}
+
+
+def test_a_square_crop_loses_what_stands_at_the_sides():
+    config = Config(families=("composition",), split="val", width=64, aspect=2.0, counts=(2,))
+    videos, captions, truths = source(config).batch(range(24))
+    kept = physics.in_view(truths, 1.0)
+    shown = physics.framing(videos, [specification(caption) for caption in captions], FPS)
+    assert kept["clips_whole"] < kept["whole"] < kept["seen"] < 1
+    assert shown["whole"] == pytest.approx(kept["whole"], abs=0.1)
+    narrow = physics.in_view(truths, 0.5)
+    assert narrow["whole"] < kept["whole"] and physics.in_view(truths, 2.0)["whole"] == 1
+
+
 def test_shuffled_captions_are_not_kept(true):
     videos, specifications, _ = true
     found = physics.adherence(videos, specifications[1:] + specifications[:1], FPS)

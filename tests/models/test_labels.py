@@ -1,6 +1,7 @@
 """Class labels and given states in the place of captions."""
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -56,3 +57,23 @@ def test_given_states_take_no_bytes_and_no_caption_is_their_null():
     for refused in (lambda: model(tokens, places, levels, level, text, mask), lambda: given.tokenize(["a"], 8)):
         with pytest.raises(InputError, match="encoded elsewhere"):
             refused()
+
+
+def test_given_states_stand_for_bytes():
+    """States passed as text are read as text_states are; a dropped caption becomes the null state."""
+    config = dataclasses.replace(tiny.CONFIG, text_width=WIDTH)
+    graph, shapes = nnx.split(nnx.eval_shape(lambda: dit.build(
+        config, rngs=nnx.Rngs(0), text_encoder=given.build(given.Config(WIDTH, 4), rngs=nnx.Rngs(1)))))
+    rng = np.random.default_rng(1)
+    noisy = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.3, leaf.shape), jnp.float32), shapes)
+    model = nnx.merge(graph, noisy)
+    model.text.null.set_value(jnp.full(WIDTH, 2.0))
+    tokens, places, levels, level, _, _ = tiny.inputs(tiny.batch())
+    states = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, WIDTH)), jnp.float32)
+    mask = jnp.array([[True, True, False, False], [False] * 4, [True] * 4])
+    said = model(tokens, places, levels, level, states, mask)
+    dropped = jnp.where(mask.any(1)[:, None, None], states, 2.0), mask.at[1, 0].set(True)
+    np.testing.assert_array_equal(said, model(tokens, places, levels, level, None, None, text_states=dropped))
+    assert jnp.abs(said[0] - model(tokens, places, levels, level, -states, mask)[0]).max() > 1e-2
+    packed = model.encode_text(states[None], mask[None])
+    np.testing.assert_array_equal(packed[0][0], dropped[0].at[1, 1:].set(states[1, 1:]))

@@ -1,0 +1,79 @@
+"""A run on the states of a published encoder: from captions to its record and a sample, and what it refuses."""
+import fabricated
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import worded
+
+from configs import smoke
+from sora_jax import build, captions, checkpoint, generate, pipeline, sources, states, validation
+from sora_jax.train import loop
+from sora_jax.types import ConfigError, InputError
+
+LENGTH = 5
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Latents, and the states of their captions."""
+    root = tmp_path_factory.mktemp("given")
+    captions.keep(worded.encoder(), fabricated.WORDS, LENGTH, root / "states")
+    return fabricated.latents(root / "latents"), root / "states"
+
+
+def config_of(folders):
+    config = smoke.get_config("dit")
+    config.data.path, config.data.states = map(str, folders)
+    config.text.name, config.text.width, config.text.length = "given", worded.WIDTH, LENGTH
+    config.train.clips, config.train.batch = 40, 4
+    return config
+
+
+def test_states_stand_for_bytes_in_what_is_read(folders):
+    source = sources.dataset(config_of(folders))
+    for index in (0, 3, 6):
+        item = source[index]
+        made, mask = captions.encode(worded.encoder(), [fabricated.WORDS[index % 4]], LENGTH)
+        np.testing.assert_allclose(item["text"], made[0], atol=1e-5)
+        np.testing.assert_array_equal(item["mask"], mask[0])
+    assert sources.validation(config_of(folders)).text.shape[1:] == (LENGTH, worded.WIDTH)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_run_reads_them(folders, tmp_path, packed):
+    config = config_of(folders)
+    if packed:
+        config.train.pack_tokens, config.train.pack_clips = 2 * build.tokens_per_clip(config), 2
+    validation.validate(config)
+    assert np.isfinite(loop.run(config, tmp_path)[-1]["val_loss"])
+    opened = checkpoint.load_for_inspection(tmp_path)
+    text, mask = map(jnp.asarray, pipeline.tokens(opened.config, fabricated.WORDS[:2]))
+    assert text.shape == (2, LENGTH, worded.WIDTH) and mask.any(axis=1).all()
+    options = {"shape": build.latent_shape(config), "steps": 2, "guidance": 2.0, "key": jax.random.key(0)}
+    drawn = [generate.generate(opened.model, build.objective(config), build.sampler(config), text=states, mask=mask,
+                               **options) for states in (text, -text)]
+    assert np.isfinite(drawn[0]).all() and np.abs(drawn[0] - drawn[1]).max() > 0
+    with pytest.raises(InputError, match="no whole states of 'a cat'.* --prompts"):
+        pipeline.tokens(opened.config, ["a cat"])
+
+
+@pytest.mark.parametrize("field, value, error, message", [
+    ("text.width", 12, ConfigError, "text.width=12, but the states in .* have 8 numbers"),
+    ("text.length", 6, InputError, "no states of 4 captions of .*latents in 6 tokens, such as 'a red circle moves ri"),
+    ("data.states", "/nowhere", InputError, "no states of captions in /nowhere .*launch.captions"),
+    ("data.states", "", ConfigError, "text.name='given' reads states of captions; give data.states"),
+    ("text.name", "text", ConfigError, "data.states is read by text.name='given'")])
+def test_states_that_do_not_fit_are_refused(folders, field, value, error, message):
+    config = config_of(folders)
+    part, name = field.split(".")
+    config[part][name] = value
+    with pytest.raises(error, match=message):
+        sources.training_source(config)
+
+
+def test_a_torn_file_is_named(folders, tmp_path):
+    kept, _ = captions.keep(worded.encoder(), ["a"], LENGTH, tmp_path / "torn")
+    kept.path("a").write_bytes(b"")
+    with pytest.raises(InputError, match="torn has no whole states of 'a' in 5 tokens; add them: python -m launch.cap"):
+        states.opened(tmp_path / "torn", LENGTH)("a")
