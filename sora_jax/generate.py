@@ -162,7 +162,7 @@ def predictor(model, objective, text, positions, seeing, noise, layout, known_no
     every token is at the one level t."""
     copies, first = len(seeing), seeing[0][1]
     if text_states is None:
-        states = model.encode_text(jnp.tile(text, (copies, 1)), jnp.concatenate([mask for mask, _ in seeing]))
+        states = model.encode_text(jnp.concatenate([text] * copies), jnp.concatenate([mask for mask, _ in seeing]))
     else:  # the first sees the captions, the others none
         pairs = zip(*text_states, strict=True)
         states = tuple(jnp.concatenate([one, *[none] * (copies - 1)]) for one, none in pairs)
