@@ -1,7 +1,7 @@
 """Adapters of low rank and the weights they are beside: put in, taken out, written for diffusers.
 
-    python -m launch.lora --do=merge --run=experiments/004_every_family --adapters=salmon.safetensors --out=runs/merged
-    python -m launch.lora --do=unmerge --run=runs/merged --adapters=salmon.safetensors --out=runs/base
+    python -m launch.lora --do=merge --run=experiments/004_every_family --adapters=black.safetensors --out=runs/merged
+    python -m launch.lora --do=unmerge --run=runs/merged --adapters=black.safetensors --out=runs/base
     python -m launch.lora --do=export --adapters=runs/adapted/adapters.safetensors --out=wan_lora.safetensors
 
 A run with lora.rank leaves merged weights.safetensors and adapters.safetensors. --adapters is such a file, or one with

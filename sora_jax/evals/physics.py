@@ -61,7 +61,7 @@ def framing(videos: UInt8[np.ndarray, "n f h w c"], specifications: Sequence[Spe
             mine = [one for one in found if one.colour == colour]
             subjects += asked
             seen += min(asked, len(mine))
-            whole += min(asked, sum(bool(one.whole.mean() >= HALF) for one in mine))
+            whole += min(asked, sum(bool((one.visible & ~one.cut).mean() >= HALF) for one in mine))
     low, high = interval(whole, subjects)
     return {"seen": seen / subjects, "whole": whole / subjects, "low": low, "high": high, "subjects": subjects}
 

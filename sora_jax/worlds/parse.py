@@ -28,9 +28,9 @@ _UNIT_AREA = (np.pi, 4 * palette.SQUARE_HALF**2, 0.75 * np.sqrt(3) * palette.TRI
 
 
 class Object(NamedTuple):
-    """One object over the clip. Lengths in heights; `centroid` is NaN where unseen; `whole`: seen and neither cut nor
-    covered; `velocity` (heights per second, least squares over whole frames) and `direction` (right, left, up, down,
-    still or oblique) are None with fewer than two frames."""
+    """One object over the clip. Lengths in heights; `centroid` is NaN where unseen; `cut`: at an edge of the frame;
+    `whole`: seen and neither cut nor covered; `velocity` (heights per second, least squares over whole frames) and
+    `direction` (right, left, up, down, still or oblique) are None with fewer than two frames."""
 
     colour: str
     shape: str
@@ -38,6 +38,7 @@ class Object(NamedTuple):
     area: Float[np.ndarray, " f"]
     visible: Bool[np.ndarray, " f"]
     whole: Bool[np.ndarray, " f"]
+    cut: Bool[np.ndarray, " f"]
     velocity: tuple[float, float] | None
     direction: str | None
 
@@ -185,8 +186,9 @@ def parse(video: UInt8[np.ndarray, "f h w c"], fps: float = 8.0, beyond: Sequenc
             visible = np.array([blob is not None for blob in track])
             area = np.array([blob.area if blob else 0.0 for blob in track]) / height**2
             centroid = np.array([blob.centroid if blob else (np.nan, np.nan) for blob in track]) / height
-            whole = visible & (area >= WHOLE * area.max()) & ~np.array([bool(blob and blob.edge) for blob in track])
+            cut = np.array([bool(blob and blob.edge) for blob in track])
+            whole = visible & (area >= WHOLE * area.max()) & ~cut
             shape = _shape(track, alpha, member, whole if whole.any() else visible)
             motion = _motion(centroid, whole if whole.sum() > 1 else visible, fps)
-            objects.append(Object(name, shape, centroid, area, visible, whole, *motion))
+            objects.append(Object(name, shape, centroid, area, visible, whole, cut, *motion))
     return Parsed(tuple(objects), fps)
