@@ -92,10 +92,14 @@ def encode(encoder: Encoder, captions: Sequence[str], length: int, cache: str | 
         kept, _ = keep(encoder, captions, length, cache, batch)
         rows = [kept(caption) for caption in captions]
         return tuple(np.stack(part) for part in zip(*rows, strict=True)) if rows else nothing(length, encoder)
+    distinct, found = list(dict.fromkeys(captions)), {}
+    for start in range(0, len(distinct), batch):
+        part = distinct[start:start + batch]
+        found |= zip(part, made(encoder, part, length, batch), strict=True)
     states, mask = nothing(length, encoder, len(captions))
-    for start in range(0, len(captions), batch):
-        for i, row in enumerate(made(encoder, list(captions[start:start + batch]), length, batch), start):
-            states[i, :len(row)], mask[i, :len(row)] = row, True
+    for i, caption in enumerate(captions):
+        kept = len(found[caption])
+        states[i, :kept], mask[i, :kept] = found[caption], True
     return states, mask
 
 

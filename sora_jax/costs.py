@@ -14,7 +14,8 @@ def budget(config: ConfigDict) -> Budget:
     counts, dit = build.param_counts(config), config.stage == "dit"
     width, depth = (config.model.width, config.model.depth) if dit else (
         max(config.vae.decoder), len(config.vae.decoder))
-    states, text = config.text.length // config.text.pool, config.text
+    text, states = config.text, build.model_config(config)[1].states if dit else 0
+    depth_of_text = text.depth if text.name == "text" else 0
     images = build.images_per_clip(config)
     share = build.tokens_per_clip(build.one_frame(config)) / build.tokens_per_clip(config) if images else 0.0
     row, most = build.row(config)
@@ -25,7 +26,7 @@ def budget(config: ConfigDict) -> Budget:
         remat=config.model.remat, mlp_ratio=config.model.mlp_ratio, heads=config.model.heads,
         text_tokens=captions * states if dit else 0, single=single(config),
         images=images, image_share=share, beside=build.critic_params(config), adapted=adapted.count(config),
-        text=captions * text_elements(states, text.length, text.width, text.depth, text.heads) if dit else 0,
+        text=captions * text_elements(states, text.length, text.width, depth_of_text, text.heads) if dit else 0,
     )
 
 

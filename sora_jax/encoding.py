@@ -19,7 +19,7 @@ from sora_jax.datasets import latents
 from sora_jax.evals import physics
 from sora_jax.scaling import identity
 from sora_jax.train import evaluating
-from sora_jax.types import InputError
+from sora_jax.types import ConfigError, InputError
 
 FRAMED = 1024  # clips whose subjects are looked for in a frame that is narrower than the world
 UNCOMPARED = ("quarantine", "limit", "size", "cache")  # fields of a dataset that change no clip
@@ -87,6 +87,9 @@ def normalised(config, run, count: int, batch: int, command: str) -> tuple[dict,
 def encode(config, vae, meta: dict, split: str, count: int, options: Options) -> None:
     """One split to its folder. Raises ConfigError or InputError before anything is compiled."""
     folder, coder = Path(options.out) / split, meta["config"]
+    if config.text.name == "given":
+        raise ConfigError("text.name='given' has no bytes to write beside latents; encode with text.name=text, "
+                          "then the captions with python -m launch.captions")
     measured(vae, meta.get("place", meta["hash"]))
     registry.load("models", coder.vae.name).latent_shape(
         build.vae_config(coder), config.data.frames, config.data.height, config.data.width)

@@ -20,7 +20,7 @@ from sora_jax.types import ConfigError, InputError
 PLAIN = Guidance()
 
 
-def generate(model: nnx.Module, objective, sampler_module: ModuleType, *, text: Shaped[Array, "b l *m"],
+def generate(model: nnx.Module, objective, sampler_module: ModuleType, *, text: Shaped[Array, "b l *d"],
              mask: Bool[Array, "b l"], shape: tuple[int, int, int, int], steps: int, guidance: float = 1.0,
              shift: float = 1.0, key: jax.Array, known: Bool[Array, "b n"] | None = None,
              x_known: Float[Array, "b fl hl wl z"] | None = None, grid: str = "shifted", eta: float = 0.0,

@@ -24,6 +24,9 @@ def unseen(count: int, families: Sequence[str], pipe: Pipeline, colours: Sequenc
     of a family has fewer it gives them all, and the others share the rest. `colours`: names to draw
     from, empty for the palette's eight. Raises ConfigError if all have fewer."""
     data, shares, ample = pipe.config.data, dict.fromkeys(families, 0), list(families)
+    if "occluder" in families and palette.LIKE_SLAB in (*data.get("colours", ()), *colours):
+        raise ConfigError(f"the run, or --colours, knows {palette.LIKE_SLAB!r}, which is not told from the slab of the "
+                          "family 'occluder'; leave that out of --families")
     made: dict[str, list[Prompt]] = {family: [] for family in families}
     while missing := count - sum(map(len, made.values())):
         if not ample:

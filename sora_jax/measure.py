@@ -33,6 +33,14 @@ class Measured(NamedTuple):
     planned_bytes: int
 
 
+def random_text(config: ConfigDict, *lead: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes of captions `*lead l` or, of those that are encoded elsewhere, states `*lead l d`; and their mask."""
+    rng, shape = np.random.default_rng(1), (*lead, config.text.length)
+    if config.text.name == "given":
+        return rng.normal(size=(*shape, config.text.width)).astype(np.float32), np.ones(shape, bool)
+    return rng.integers(97, 122, shape, np.uint8), np.ones(shape, bool)
+
+
 def random_batch(config: ConfigDict) -> Batch | Packed | tuple[Batch, Batch]:
     """What one update of the run takes, of noise."""
     rng, count = np.random.default_rng(0), config.train.batch
@@ -43,13 +51,11 @@ def random_batch(config: ConfigDict) -> Batch | Packed | tuple[Batch, Batch]:
     tokens, most = build.row(config)
     if tokens:
         segments = np.broadcast_to(np.arange(tokens) * most // tokens, (count, tokens)).astype(np.int32)
-        text = rng.integers(97, 122, (count, most, config.text.length), np.uint8)
         return Packed(rng.normal(size=(count, tokens, build.model_config(config)[0].elements)).astype(np.float32),
-                      np.zeros((count, tokens, 3), np.float32), segments, text, np.ones(text.shape, bool))
+                      np.zeros((count, tokens, 3), np.float32), segments, *random_text(config, count, most))
 
     def latents(shape, clips):
-        text = rng.integers(97, 122, (clips, config.text.length), np.uint8)
-        return Batch(rng.normal(size=(clips, *shape)).astype(np.float32), text, np.ones(text.shape, bool))
+        return Batch(rng.normal(size=(clips, *shape)).astype(np.float32), *random_text(config, clips))
 
     clips = latents(build.latent_shape(config), count)
     images = build.images_per_clip(config)

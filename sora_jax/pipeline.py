@@ -180,14 +180,25 @@ class Pipeline(NamedTuple):
         return whole
 
 
+def stored_states(config: ConfigDict, captions: Sequence[str]):
+    """States and mask of captions, from the folder that the run was trained on. Raises InputError naming those that are
+    not there, or if it holds states of another width."""
+    kept = states.opened(config.data.states, config.text.length)
+    if kept.origin.width != config.text.width:
+        raise InputError(f"the states in {config.data.states} have {kept.origin.width} numbers, this model reads "
+                         f"{config.text.width}; put back the folder that it was trained on")
+    kept.check(captions, "the prompts", "--prompts=<file of captions>")
+    return tuple(np.stack(part) for part in zip(*map(kept, captions), strict=True))
+
+
 def tokens(config: ConfigDict, captions: Sequence[str]):
-    """Caption bytes and mask of the run's own text encoder. Raises InputError for an empty prompt."""
+    """Caption bytes or states, and mask, as the run reads them. Raises InputError for an empty prompt, for a label that
+    is none, and for captions without states where it reads these."""
     empty = [i for i, caption in enumerate(captions) if not caption.strip()]
     if empty or not len(captions):
         raise InputError("--prompt is empty; say what to draw, for example --prompt 'a red circle moves right'")
     if config.text.name == "given" and config.data.get("states", ""):
-        read = states.opened(config.data.states, config.text.length)
-        return tuple(np.stack(part) for part in zip(*map(read, captions), strict=True))
+        return stored_states(config, [caption.strip() for caption in captions])
     text, mask = registry.load("models", config.text.name).tokenize(list(captions), config.text.length)
     if config.text.name == "labels" and (text @ np.array([256, 1]) >= config.text.classes).any():
         raise InputError(f"the classes of this model are numbered from 0 to {config.text.classes - 1}; {list(captions)}"

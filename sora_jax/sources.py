@@ -1,5 +1,6 @@
 """What a run reads: its clips or latents, its one-frame clips, and the held-out set, checked against the config."""
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def packed_source(config: ConfigDict) -> packing.Packed:
     made = [dataset(build.at(config, path)) for path in (config.data.path, *config.data.native)]
     check_latents(config, made[0])
     for source, path in zip(made[1:], config.data.native, strict=True):
-        for key in ("vae_hash", "length", "fps"):
+        for key in ("vae_hash", "fps", *(() if made[0].kept else ("length",))):
             if source.meta.get(key) != made[0].meta.get(key):
                 raise ConfigError(f"data.native: the latents in {path} have {key} {source.meta.get(key)!r}, those in "
                                   f"{config.data.path} {made[0].meta.get(key)!r}; encode them alike")
@@ -84,14 +85,23 @@ def check_latents(config: ConfigDict, source) -> None:
     if found.get("fps", config.data.fps) != config.data.fps:
         raise ConfigError(f"data.fps={config.data.fps:g}, but the latents in {config.data.path} are of clips at "
                           f"{found['fps']:g}; set it to that, or encode again")
-    if (config.text.name == "given") != bool(source.read):
+    if found.get("data", {}).get("name") == "physics" and world(found["data"]) != world(config.data):
+        raise ConfigError(
+            f"data.aspect={config.data.get('aspect', 0.0):g}: a world {world(config.data):g} times as wide as high, "
+            f"the latents in {config.data.path} of one of {world(found['data']):g}; set it to that, or encode again")
+    if (config.text.name == "given") != bool(source.kept):
         raise ConfigError("text.name='given' reads states of captions; give data.states, the folder that "
-                          "launch.captions made" if not source.read else
+                          "launch.captions made" if not source.kept else
                           "data.states is read by text.name='given'; set one of them")
-    if source.read:
-        if source.read.origin.width != config.text.width:
+    if source.kept:
+        if source.kept.origin.width != config.text.width:
             raise ConfigError(f"text.width={config.text.width}, but the states in {config.data.states} have "
-                              f"{source.read.origin.width} numbers; set it to that")
+                              f"{source.kept.origin.width} numbers; set it to that")
     elif found["length"] != config.text.length:
         raise ConfigError(f"text.length={config.text.length}, but the captions in {config.data.path} have "
                           f"{found['length']} bytes; set it to that, or encode again")
+
+
+def world(data: Mapping[str, Any] | ConfigDict) -> float:
+    """Width of a world in heights: what it says, or that of its frame."""
+    return data.get("aspect", 0.0) or data["width"] / data["height"]

@@ -5,6 +5,7 @@ Each caption is a file, addressed by the hash of (weights, tokenizer, caption, l
 """
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -65,19 +66,20 @@ class Kept:
         """States filled up to `length` with zeros, and which are the caption's. Raises InputError if there are none."""
         found = self.read(caption)
         if found is None:
-            raise InputError(f"{self.folder} has no whole states of {caption!r} in {self.length} tokens; add them: "
-                             + COMMAND.format(self.folder, self.length) + " --prompts=<file of captions>")
+            raise InputError(f"the states of {caption!r} in {self.folder} are torn or gone; run the command that made "
+                             "them again, it makes what is missing: " + COMMAND.format(self.folder, self.length))
         states, mask = np.zeros((self.length, self.origin.width), np.float32), np.arange(self.length) < len(found)
         states[:len(found)] = found
         return states, mask
 
-    def check(self, captions: Iterable[str], where: str) -> None:
-        """InputError unless there is a file for each of these captions of `where`."""
-        missing = [caption for caption in dict.fromkeys(captions) if not self.path(caption).is_file()]
+    def check(self, captions: Iterable[str], where: str, cure: str) -> None:
+        """InputError unless there is a file for each of these captions of `where`; `cure`: the flag that adds them."""
+        there = {entry.name for entry in os.scandir(self.folder)}
+        missing = [caption for caption in dict.fromkeys(captions) if self.path(caption).name not in there]
         if missing:
+            command = COMMAND.format(self.folder, self.length)
             raise InputError(f"{self.folder} has no states of {len(missing)} captions of {where} in {self.length} "
-                             f"tokens, such as {missing[0]!r}; add them: {COMMAND.format(self.folder, self.length)} "
-                             f"--latents={where}")
+                             f"tokens, such as {missing[0]!r}; add them: {command} {cure}")
 
 
 def load(folder: str | Path) -> Origin:
@@ -92,7 +94,7 @@ def load(folder: str | Path) -> Origin:
         raise InputError(f"no states of captions in {folder} ({error.strerror}: {META}); make them: "
                          + COMMAND.format(folder, "<tokens>")) from error
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is damaged; remove the folder, or give another") from error
+        raise InputError(f"{path} is damaged, or of an earlier version; remove the folder, or give another") from error
 
 
 def opened(folder: str | Path, length: int) -> Kept:

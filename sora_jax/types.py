@@ -22,11 +22,11 @@ class Clip(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a training step sees: pixels (uint8) or latents (float), and caption bytes `b l`, or states `b l m` of
+    """What a training step sees: pixels (uint8) or latents (float), and caption bytes `b l`, or states `b l d` of
     captions, with their mask."""
 
     x: Shaped[Array, "b f h w c"]
-    text: Shaped[Array, "b l *m"]
+    text: Shaped[Array, "b l *d"]
     mask: Bool[Array, "b l"]
 
 
@@ -37,7 +37,7 @@ class Packed(NamedTuple):
     tokens: Float[Array, "b n p"]
     positions: Float[Array, "b n 3"]
     segments: Int[Array, "b n"]
-    text: Shaped[Array, "b s l *m"]
+    text: Shaped[Array, "b s l *d"]
     mask: Bool[Array, "b s l"]
 
 

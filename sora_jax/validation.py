@@ -50,6 +50,9 @@ def validate(config: ConfigDict, here: bool = True) -> None:
     if (clips := build.velocity_clips(config)) < 0 or clips and config.stage != "dit":
         raise ConfigError(f"eval.velocity={clips} for stage={config.stage!r}: give a number of clips for a transformer "
                           "to go on from, or 0")
+    if clips and config.text.name == "given":
+        raise ConfigError(f"eval.velocity={clips} asks with captions that have no states; set it to 0, or train with "
+                          "text.name='text'")
     size = dict(build.mesh(config).shape) if here else config.mesh
     ways = size["data"] * size["fsdp"]
     if config.train.batch % ways:

@@ -42,11 +42,12 @@ def cache(tmp_path_factory):
     """Latents as the smoke config describes them, 16 clips a split."""
     folder, rng = tmp_path_factory.mktemp("latents"), np.random.default_rng(0)
     config = smoke.get_config("dit")
+    data = {"name": "physics", "height": config.data.height, "width": config.data.width}
     shape, length = build.latent_shape(config), config.text.length
     for split in ("train", "val"):
         chunk = latents.Chunk(rng.normal(size=(16, *shape)).astype(np.float32), np.ones((16, 1, length), np.uint8),
                               np.ones((16, 1, length), bool), [["a caption"]] * 16)
-        latents.write(folder / split, [lambda chunk=chunk: chunk], {"vae_hash": "abc", "data": {}, "dtype": "float32",
+        latents.write(folder / split, [lambda chunk=chunk: chunk], {"vae_hash": "abc", "data": data, "dtype": "float32",
                                                                      "fps": config.data.fps})
     return folder
 
@@ -108,6 +109,7 @@ BAD = [
     ("dit", {"data.frames": 9}, r"latents in .* are \(3, 4, 4, 4\), but data.frames, .* make \(5, 4, 4, 4\)"),
     ("dit", {"vae.channels": 8}, r"latents in .* are \(3, 4, 4, 4\), but .* make \(3, 4, 4, 8\)"),
     ("dit", {"data.fps": 24.0}, "data.fps=24, but the latents in .* are of clips at 8; set it to that"),
+    ("dit", {"data.aspect": 2.0}, "data.aspect=2: a world 2 times as wide as high, the .* of one of 1; set it to that"),
     ("dit", {"text.length": 96}, "text.length=96, but the captions in .* have 48 bytes; set it to that"),
 ]
 

@@ -42,6 +42,15 @@ def test_families_share_the_captions_and_a_small_grammar_gives_all_it_has(pipe):
     assert 0 < shares[1] < 27 <= shares[2] <= shares[0] <= shares[2] + 1, "the others share what collision lacks"
     with pytest.raises(ConfigError, match="--prompts=500: the grammar has"):
         judge.unseen(500, ("collision",), pipe)
+    with pytest.raises(ConfigError, match="'black', which is not told from the slab"):
+        judge.unseen(8, ("occluder",), pipe, ("black", "red"))
+
+
+def test_prompts_are_of_the_world_and_not_of_the_frame(pipe):
+    wide = pipe._replace(config=pipe.config.copy_and_resolve_references())
+    with wide.config.unlocked():
+        wide.config.data.aspect = 2.0
+    assert {prompt.truth["aspect"] for prompt in judge.unseen(4, ("uniform",), wide)} == {2.0}
 
 
 def test_motion_is_measured_in_and_out_of_distribution(pipe):

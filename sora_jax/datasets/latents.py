@@ -185,8 +185,8 @@ def fault(path: Path, files: dict[str, list[int]], verify: bool = True) -> str:
 class Latents:
     """A random-access source. Its length is clips times paraphrases: every pass over it shows each caption once."""
 
-    def __init__(self, path: Path, meta: dict[str, Any], read: states.Kept | None = None):
-        self.path, self.meta, self.variants, self.read = path, meta, meta["variants"], read
+    def __init__(self, path: Path, meta: dict[str, Any], kept: states.Kept | None = None):
+        self.path, self.meta, self.variants, self.kept = path, meta, meta["variants"], kept
         self.ends = list(itertools.accumulate(shard["clips"] for shard in meta["shards"]))
         self.clips = self.ends[-1]
         self.shards = [
@@ -214,7 +214,7 @@ class Latents:
         k, row = self.place(clip)
         x, text, mask = self.shards[k]
         variant = (clip + draw) % self.variants
-        words = (np.array(text[row, variant]), np.array(mask[row, variant])) if self.read is None else self.read(
+        words = (np.array(text[row, variant]), np.array(mask[row, variant])) if self.kept is None else self.kept(
             self.captions(clip)[variant])
         return {"x": np.array(x[row], np.float32), "text": words[0], "mask": words[1]}
 
@@ -249,15 +249,15 @@ def source(config: Config) -> Latents:
     for shard in meta["shards"]:
         if found := fault(path, shard["files"], config.verify):
             raise InputError(f"latents in {str(path)!a} are damaged: {found}; make it again with {command}")
-    read = states.opened(config.states, config.length) if config.states else None
+    kept = states.opened(config.states, config.length) if config.states else None
     try:
-        latents = Latents(path, meta, read)
+        latents = Latents(path, meta, kept)
         for k, (x, text, mask) in enumerate(latents.shards):
             caption = (meta["shards"][k]["clips"], meta["variants"], meta["length"])
             if x.shape != (caption[0], *meta["shape"]) or text.shape != caption or mask.shape != caption:
                 raise ValueError(f"shard {k} has other shapes than meta.json says")
     except (ValueError, KeyError, OSError) as error:
         raise InputError(f"latents in {str(path)!a} are damaged: {error}; make them again with {command}") from error
-    if read:
-        read.check(latents.every_caption(), str(path.parent))
+    if kept:
+        kept.check(latents.every_caption(), str(path.parent), f"--latents={path.parent}")
     return latents

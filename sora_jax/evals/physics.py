@@ -75,10 +75,10 @@ def in_view(truths: Sequence[Truth], width: float) -> dict[str, float | int]:
         x = truth["position"][:, :truth["count"], 0]
         half = [palette.reach(int(truth["shape"][k]), float(truth["radius"][k])).half_width
                 for k in range(truth["count"])]
-        inside = ((x - half >= low) & (x + half <= high)).mean(0) >= HALF
+        inside = ((x - half >= low) & (x + half <= high) & truth["whole"][:, :truth["count"]]).mean(0) >= HALF
         whole += inside.tolist()
         every.append(bool(inside.all()))
-        seen += ((x + half > low) & (x - half < high)).any(0).tolist()
+        seen += ((x + half > low) & (x - half < high) & truth["visible"][:, :truth["count"]]).any(0).tolist()
     return {"seen": float(np.mean(seen)), "whole": float(np.mean(whole)), "clips_whole": float(np.mean(every)),
             "subjects": len(whole)}
 

@@ -7,7 +7,7 @@ import pytest
 import worded
 
 from configs import smoke
-from sora_jax import build, captions, checkpoint, generate, pipeline, sources, states, validation
+from sora_jax import build, captions, checkpoint, costs, generate, measure, pipeline, sources, states, validation
 from sora_jax.train import loop
 from sora_jax.types import ConfigError, InputError
 
@@ -54,7 +54,7 @@ def test_a_run_reads_them(folders, tmp_path, packed):
     drawn = [generate.generate(opened.model, build.objective(config), build.sampler(config), text=states, mask=mask,
                                **options) for states in (text, -text)]
     assert np.isfinite(drawn[0]).all() and np.abs(drawn[0] - drawn[1]).max() > 0
-    with pytest.raises(InputError, match="no whole states of 'a cat'.* --prompts"):
+    with pytest.raises(InputError, match="no states of 1 captions of the prompts .*, such as 'a cat'.* --prompts"):
         pipeline.tokens(opened.config, ["a cat"])
 
 
@@ -72,8 +72,26 @@ def test_states_that_do_not_fit_are_refused(folders, field, value, error, messag
         sources.training_source(config)
 
 
+def test_a_plan_has_no_encoder_and_is_measured_on_states(folders):
+    config = config_of(folders)
+    assert measure.random_batch(config).text.shape == (4, LENGTH, worded.WIDTH)
+    assert measure.run(config, updates=1).seconds > 0
+    own = smoke.get_config("dit")
+    own.train.batch = config.train.batch
+    held = [sum(n for name, n in costs.budget(each).bytes_per_device.items() if "activations" in name)
+            for each in (config, own)]
+    assert 0 < held[0] < held[1], "no encoder's activations"
+
+
+def test_captions_that_nobody_encoded_are_not_asked_for(folders):
+    config = config_of(folders)
+    config.eval.velocity = 2
+    with pytest.raises(ConfigError, match="eval.velocity=2 asks with captions that have no states"):
+        validation.validate(config)
+
+
 def test_a_torn_file_is_named(folders, tmp_path):
     kept, _ = captions.keep(worded.encoder(), ["a"], LENGTH, tmp_path / "torn")
     kept.path("a").write_bytes(b"")
-    with pytest.raises(InputError, match="torn has no whole states of 'a' in 5 tokens; add them: python -m launch.cap"):
+    with pytest.raises(InputError, match="states of 'a' in .*torn are torn or gone; run .*launch.captions"):
         states.opened(tmp_path / "torn", LENGTH)("a")

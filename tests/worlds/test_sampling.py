@@ -59,7 +59,7 @@ def test_the_ranges_of_training_and_of_its_outside_are_apart():
 
 
 def test_colours_are_at_least_thirty_degrees_apart_seen_from_grey():
-    """But for the colour that is like the slab, which are not looked for together."""
+    """But for the slab and the colour that is like it: who looks for that colour sees no slab."""
     rays = np.concatenate([palette.RGB, [palette.SLAB]]) - np.array(palette.GREY)
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     angles = np.degrees(np.arccos(np.clip(rays @ rays.T, -1, 1)))
