@@ -24,7 +24,7 @@ def budget(config: ConfigDict) -> Budget:
         counts, build.forward_flops(config), tokens=row or build.tokens_per_clip(config), clips=config.train.clips,
         batch=config.train.batch, width=width, depth=depth, mesh=dict(config.mesh), dtype=config.dtype,
         remat=config.model.remat, mlp_ratio=config.model.mlp_ratio, heads=config.model.heads,
-        text_tokens=captions * states if dit else 0, single=single(config),
+        text_tokens=captions * states, single=single(config),
         images=images, image_share=share, beside=build.critic_params(config), adapted=adapted.count(config),
         text=captions * text_elements(states, text.length, text.width, depth_of_text, text.heads) if dit else 0,
     )

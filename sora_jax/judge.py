@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sora_jax import sources
 from sora_jax.datasets import physics as worlds
 from sora_jax.evals import physics
 from sora_jax.pipeline import Pipeline, decode, encode
@@ -35,8 +36,7 @@ def unseen(count: int, families: Sequence[str], pipe: Pipeline, colours: Sequenc
         for k, family in enumerate(ample):
             shares[family] = len(made[family]) + missing // len(ample) + (k < missing % len(ample))
             made[family] = prompts(shares[family], families=(family,), frames=data.frames, fps=data.fps,
-                                   aspect=data.get("aspect", 0.0) or data.width / data.height, fewer=True,
-                                   colours=tuple(colours))
+                                   aspect=sources.world(data), fewer=True, colours=tuple(colours))
         ample = [family for family in ample if len(made[family]) == shares[family]]
     return [prompt for family in families for prompt in made[family]]
 

@@ -1,5 +1,6 @@
 """One call from captions to latents: a function of its key, guided as asked, known tokens kept."""
 import dataclasses
+from functools import partial
 from unittest import mock
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
+from sora_jax import generate as module
 from sora_jax import registry
 from sora_jax.diffusion import grids
 from sora_jax.diffusion.guidance import Guidance, guide
@@ -113,7 +115,7 @@ def plain_run(sampler, objective, guidance, steps, key):
     model = tiny.model(scale=0.1)
     key_noise, key_sampler = jax.random.split(key)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=tiny.AS_USERS)
     def walk(model, text, mask, key, scale):
         noise, places = model.tokenise(jax.random.normal(key, (len(text), *tiny.SHAPE)))
         states = model.encode_text(jnp.tile(text, (2, 1)), jnp.concatenate([mask, jnp.zeros_like(mask)]))
@@ -130,11 +132,13 @@ def plain_run(sampler, objective, guidance, steps, key):
     return np.asarray(walk(model, CLIPS.text, CLIPS.mask, key_noise, jnp.float32(guidance)))
 
 
-def test_the_default_is_plain_guidance():
-    """To rounding, that of another program, and neutral choices to the bit."""
+def test_the_default_is_plain_guidance_bit_for_bit(monkeypatch):
+    plain = module.run
+    monkeypatch.setattr(module, "run", lambda *inputs, **static: plain.lower(*inputs, **static).compile(
+        compiler_options=tiny.AS_USERS)(*inputs))
     key = jax.random.key(0)
-    want = draw(guidance=2.5)
-    np.testing.assert_allclose(want, plain_run(euler, FLOW, 2.5, 3, key), atol=3e-6)
+    want = plain_run(euler, FLOW, 2.5, 3, key)
+    np.testing.assert_array_equal(draw(guidance=2.5), want)
     neutral = Guidance(guidance_known=1.0, rescale=0.0, interval=(0.0, 1.0), zero_star=False, zero_steps=0)
     np.testing.assert_array_equal(draw(guidance=2.5, rule=neutral, grid="shifted", eta=0.0), want)
 

@@ -37,6 +37,9 @@ def model(config=CONFIG, scale=0.3):
                                          shapes))
 
 
+AS_USERS = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}  # where rounding is what is asked
+
+
 @jax.jit
 def run(model, *inputs, **options):
     """One compiled forward pass."""

@@ -95,8 +95,8 @@ class Physics:
         self, indices: Sequence[int], window: tuple[float, float, float] | None = None
     ) -> tuple[UInt8[np.ndarray, "b f h w c"], list[str], list[Truth]]:
         """Clips drawn in one compiled call, their captions and truths. `window`: y, x, extent in frame heights, of
-        the world; None: what the config shows of it. Truths are of the whole
-        world: what is in view there may lie outside of the frame."""
+        the world; None: what the config shows of it. Truths are of the whole world: what is in view there may lie
+        outside of the frame."""
         for index in indices:
             self._check_index(index)
         return self._stream.batch(indices, self.config.height, self.config.width, window or self._view)
