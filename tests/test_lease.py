@@ -63,7 +63,9 @@ def test_a_heartbeat_keeps_a_claim_warm_and_tells_of_its_loss(tmp_path):
         os.utime(held.path, (1, 1))
         (held.folder / "000002.json").write_text("{}")
         assert lost.wait(2)
-    assert os.stat(held.path).st_mtime < 10, "a lost claim is not touched again"
+        os.utime(held.path, (1, 1))  # a beat that had looked before the overtaking may have touched it after
+        time.sleep(0.3)
+        assert os.stat(held.path).st_mtime < 10, "a lost claim is not touched again"
 
 
 def test_failures_are_tried_again_with_growing_pauses_then_never(tmp_path):
