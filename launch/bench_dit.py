@@ -7,7 +7,7 @@ Class-conditional, adaLN-Zero, flow matching. An update draws times and noise, a
 a sample is 50 guided Euler steps. First the answers are compared: the losses of three updates on one set of draws, or
 the latents. Then the sides take turns; prints median seconds and the median over turns of torch's time divided by
 ours, beside the least that is wanted, and the seconds until the first of our answers, compilation included. Each side
-is a process of its own. --shares says where the time of our updates goes.
+is a process of its own. --shares says where the time of ours goes.
 """
 import json
 import os
@@ -57,7 +57,7 @@ CHOSEN = flags.DEFINE_list("cases", list(CASES), "what to measure")
 ROUNDS = flags.DEFINE_integer("rounds", 7, "turns of each side", lower_bound=1)
 CORE = flags.DEFINE_integer("core", -1, "the core that both sides are pinned to, one thread each; -1: all cores")
 CPU = flags.DEFINE_boolean("cpu", False, "count processor seconds, not those on the wall")
-SHARES = flags.DEFINE_boolean("shares", False, "say where the time of our updates goes as well")
+SHARES = flags.DEFINE_boolean("shares", False, "say where the time of ours goes as well")
 OUT = flags.DEFINE_string("out", "", "JSON file to write the rows to")
 SIDE = flags.DEFINE_enum("side", "", ["", "torch", "jax"], "what a process of the benchmark is; not for people")
 FOLDER = flags.DEFINE_string("folder", "", "where the sides meet; not for people")
@@ -157,22 +157,30 @@ def draws(config, model, clips, case: Case) -> dict:
 
 
 def samples(config, model, clips, case: Case):
-    """(do(count), check(), None) of guided sampling."""
+    """(do(count), check(), program()) of guided sampling."""
     import jax
     import numpy as np
+    from flax import nnx
 
     from sora_jax import build, registry
     from sora_jax.generate import generate
 
-    def once():
-        return generate(model, build.objective(config), registry.load("samplers", "euler"), text=clips.text,
-                        mask=clips.mask, shape=case.latents, steps=case.steps, guidance=GUIDANCE, key=jax.random.key(3))
+    graph, params = nnx.split(model)
+
+    @jax.jit
+    def once(params, text, mask):
+        return generate(nnx.merge(graph, params), build.objective(config), registry.load("samplers", "euler"),
+                        text=text, mask=mask, shape=case.latents, steps=case.steps, guidance=GUIDANCE,
+                        key=jax.random.key(3))
+
+    asked = params, clips.text, clips.mask
 
     def do(count):
         for _ in range(count):
-            x = once()
+            x = once(*asked)
         return float(x.sum())
-    return do, lambda: np.asarray(model.tokenise(once())[0]).ravel()[::THIN].tolist(), None
+    return (do, lambda: np.asarray(model.tokenise(once(*asked))[0]).ravel()[::THIN].tolist(),
+            lambda: once.lower(*asked).compile().as_text())
 
 
 def facts_of(case: Case) -> dict:
@@ -248,7 +256,7 @@ def compare(name: str, folder: str) -> dict:
            "apart": apart, "first_seconds": first[clock], "turns": turns,
            **{f"{side}_seconds": statistics.median(times)
               for side, times in zip(("torch", "jax"), zip(*turns, strict=True), strict=True)}}
-    if SHARES.value and not case.steps:
+    if SHARES.value:
         row["shares"] = here.do("shares")["answer"]
     here.close(), there.close()
     return row

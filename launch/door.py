@@ -4,7 +4,9 @@ A door defines its flags, a function `run()`, and ends in `door.main(run)`. A co
 be used or a flag that does not exist is one line on stderr and exit code 2; anything else is a defect and keeps its
 traceback. Nothing here imports jax, so help is quick; doors import the package inside `run`.
 """
+import ctypes
 import difflib
+import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ EXAMPLE = "configs/dit.py:w64d4"
 LAYOUTS = ("diffusers-dit", "diffusers-wan-dit", "diffusers-wan-vae", "original-dit",
            "transformers-clip-text", "transformers-t5", "transformers-vit")
 FLAGS = flags.FLAGS
+KEPT = {-4: 0, -1: -1}  # mallopt(3): no buffer is mapped apart (M_MMAP_MAX), none is trimmed off (M_TRIM_THRESHOLD)
 VALIDATION = "flag --config="  # how absl begins the message of a failed validator
 flags.disclaim_key_flags()
 
@@ -45,6 +48,7 @@ def main(run: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
         sys.exit(0)
     parse(argv)
     keep_compilations()
+    keep_memory()
     try:
         code = run()
         sys.stdout.flush()
@@ -69,6 +73,18 @@ def keep_compilations() -> None:
     """What is compiled is kept on disk, so that the second start of anything is quick; jax reads this when imported."""
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/sora_jax/xla"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def keep_memory() -> None:
+    """What the process has freed it keeps for its next update: glibc hands each buffer over 32 MiB back to the kernel,
+    so that every update on a CPU pays for its pages again. Left alone beside an accelerator, where the environment has
+    MALLOC_ variables, and where the C library is another."""
+    accelerated = os.environ.get("JAX_PLATFORMS") != "cpu" and importlib.metadata.entry_points(group="jax_plugins")
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if accelerated or mallopt is None or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    for parameter, value in KEPT.items():
+        mallopt(parameter, value)
 
 
 def fail(message: str, code: int = 2) -> None:

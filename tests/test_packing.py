@@ -139,7 +139,7 @@ def test_the_loss_of_rows_trains_and_counts_no_padding(key, objective):
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
-def test_flops_of_a_row_are_those_of_the_program():
+def test_flops_of_a_row_are_those_of_the_program(added):
     for change in ({}, {"attention": "factorised"}, {"text": "prefix", "pooled": "none"}):
         config, one = dataclasses.replace(tiny.CONFIG, **change), jax.tree.map(lambda x: x[:1], batch())
         times, level = jnp.ones((1, 8)), 2 * jnp.maximum(one.segments, 0)

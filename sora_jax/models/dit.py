@@ -174,7 +174,7 @@ class DiT(nnx.Module):
         x = self.through(x, self.turns(context, positions, segments, layout))
         x = (x[0] if self.config.text == "joint" else x)[:, :tokens.shape[1]]
         if self.config.modulation == "block":
-            rows = self.head_modulation(nnx.silu(condition))
+            rows = self.head_modulation.stored(nnx.silu(condition))
         else:
             rows = jnp.tile(condition, 2) + self.head_table[...].reshape(-1).astype(dtype)
         shift, scale = (select(part, level) for part in jnp.split(rows, 2, axis=-1))

@@ -119,7 +119,7 @@ class Block(nnx.Module):
         level = context.level if name == "modulation" else context.text_level
         layer = getattr(self, name)
         if self.config.modulation == "block":
-            rows = layer(context.condition)
+            rows = layer.stored(context.condition)
         else:
             rows = context.condition + layer[...].reshape(-1).astype(context.condition.dtype)
         return tuple(select(part, level) for part in jnp.split(rows, 6, axis=-1))

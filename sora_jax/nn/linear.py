@@ -5,6 +5,8 @@ copy of its activation, with the whole producer chain recomputed inside that cop
 """
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -33,3 +35,12 @@ class Linear(nnx.Module):
         if self.bias is not None:
             y = y + self.bias[...].astype(x.dtype)
         return y.reshape(*x.shape[:-1], kernel.shape[1])
+
+    def stored(self, x: Float[Array, "*s i"]) -> Float[Array, "*s o"]:
+        """The same for few rows that many loops will read. On CPU the bias is one more row of the kernel: added after
+        the matmul it is added again in every loop that reads the rows, and XLA then does not vectorise that loop."""
+        if self.bias is None or self.adapter is not None or jax.default_backend() != "cpu":
+            return self(x)
+        rows = jnp.pad(x.reshape(-1, x.shape[-1]), ((0, 0), (0, 1)), constant_values=1)
+        kernel = jnp.concatenate([self.kernel[...], self.bias[...][None]]).astype(x.dtype)
+        return (rows @ kernel).reshape(*x.shape[:-1], kernel.shape[1])

@@ -1,5 +1,6 @@
 """Doors: help is quick and asks nothing, mistakes are one line and exit code 2, defects keep their traceback."""
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +97,30 @@ def test_a_defect_keeps_its_traceback_and_an_interrupt_is_a_line(door):
     assert result.returncode == 1 and "Traceback" in result.stderr
     result = door("--config=c.py", "--fail=interrupt")
     assert (result.returncode, result.stderr) == (130, "error: interrupted\n")
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from launch import door
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+if sys.argv[1] == "kept":
+    door.keep_memory()
+for turn in range(3):
+    before = faults()
+    np.ones(1 << 24, np.float32)
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_memory_that_was_freed_is_kept_unless_the_environment_says_how():
+    def faults(how, **said):
+        env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        return int(subprocess.run([sys.executable, "-c", FAULTS, how], cwd=ROOT, env={**env, **said}, check=True,
+                                  text=True, capture_output=True, timeout=120).stdout)
+
+    plain = faults("plain")
+    assert plain >= 32, "64 MiB of fresh pages, huge or not"
+    assert faults("kept", JAX_PLATFORMS="cpu") <= plain // 8
+    assert faults("kept", JAX_PLATFORMS="cpu", MALLOC_ARENA_MAX="2") >= 32

@@ -135,7 +135,7 @@ def test_an_image_is_a_clip_of_one_frame():
 
 
 @pytest.mark.parametrize("size", [{}, {"qk_norm": "none", "mlp_ratio": 2, "patch": (1, 4, 2), "depth": 1}])
-def test_flops_and_parameters_are_those_of_the_program(size):
+def test_flops_and_parameters_are_those_of_the_program(size, added):
     config = dataclasses.replace(tiny.CONFIG, **size)
     model, clips = tiny.fresh(config), tiny.batch(captions=("a red circle",))
     tokens, places = model.tokenise(clips.x)

@@ -43,7 +43,7 @@ def test_fresh_it_is_zero_and_drawn_it_answers(config):
 
 
 @every
-def test_flops_and_parameters_are_those_of_the_program(config):
+def test_flops_and_parameters_are_those_of_the_program(config, added):
     model, clips = tiny.fresh(config), tiny.batch(captions=("a red circle",))
     tokens, places = model.tokenise(clips.x)
     level = jnp.ones(tokens.shape[:2], int)

@@ -34,6 +34,26 @@ def test_linear_is_the_affine_map_on_any_leading_axes(key):
     assert layer(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
+def test_stored_rows_are_the_same_rows_by_one_matmul(key):
+    layer = Linear(4, 6, axes=("embed", "mlp"), rngs=nnx.Rngs(0))
+    layer.bias[...] = jnp.arange(6.0)
+    x = jax.random.normal(key, (2, 3, 4))
+    graph, weights = nnx.split(layer)
+
+    def loss(weights, x, name):
+        return jnp.sin(getattr(nnx.merge(graph, weights), name)(x)).sum()
+
+    np.testing.assert_allclose(layer.stored(x), layer(x), atol=1e-6)
+    here, there = (jax.tree.leaves(jax.grad(loss, (0, 1))(weights, x, name)) for name in ("stored", "__call__"))
+    for one, other in zip(here, there, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    if jax.default_backend() == "cpu":
+        said = str(jax.make_jaxpr(lambda weights, x: nnx.merge(graph, weights).stored(x))(weights, x))
+        assert " add " not in said and said.count("dot_general") == 1
+    plain = Linear(4, 6, axes=("embed", "mlp"), bias=False, rngs=nnx.Rngs(0))
+    np.testing.assert_array_equal(plain.stored(x), plain(x))
+
+
 def test_norms_normalise(key):
     x = 5 + 3 * jax.random.normal(key, (7, 64))
     np.testing.assert_allclose(jnp.mean(jnp.square(RMSNorm(64, rngs=nnx.Rngs(0))(x)), -1), 1.0, rtol=TOLERANCE)
