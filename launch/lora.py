@@ -39,12 +39,13 @@ def written(way: str) -> None:
     import numpy as np
 
     from sora_jax import adapter_file, build, checkpoint, disk, lora, weights
+    from sora_jax.train import origin
 
     opened = checkpoint.load_for_inspection(RUN.value)
     adapters, scale = adapter_file.read(ADAPTERS.value, opened.config)
     params = lora.merge(opened.params, adapters, scale if way == "merge" else -scale)
     out, text = disk.fresh(OUT.value), build.to_json(opened.config)
-    kept = {name: value for name, value in opened.meta.items() if name == "vae_hash"}
+    kept = {name: value for name, value in opened.meta.items() if name in origin.FIELDS}
     about = {"adapters": ADAPTERS.value, "way": way, "weights_before": opened.meta.get("hash", "an unfinished run")}
     found = weights.save_weights(out / "weights.safetensors", jax.tree.map(np.asarray, params),
                                  {"config": json.loads(text), **kept, "lora": about})

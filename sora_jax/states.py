@@ -31,6 +31,11 @@ class Origin(NamedTuple):
     tokenizer: str
     width: int
 
+    @property
+    def hash(self) -> str:
+        """Both hashes as one name."""
+        return f"{self.weights}-{self.tokenizer}"
+
     def key(self, caption: str, length: int) -> str:
         """The address of a caption's states, of at most `length` tokens: 32 hex digits of SHA-256."""
         text = json.dumps([FORMAT, self.weights, self.tokenizer, caption, length])

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from sora_jax import adapted, build, checkpoint, disk, loader, pipeline, report, sources, validation
 from sora_jax.train import optimizer, recording, state
+from sora_jax.train import origin as origins
 from sora_jax.train.evaluating import Evaluation
 from sora_jax.train.program import program
 from sora_jax.types import InputError
@@ -43,7 +44,7 @@ def planned(config: ConfigDict) -> list[Stop]:
 
 def starting(config: ConfigDict, origin: dict) -> tuple[dict, dict] | None:
     """(weights, header) that `train.start` names, None if it names none. Raises ConfigError, InputError if they are
-    not those of a finished run, of another model or of latents of another autoencoder."""
+    not those of a finished run, of another model, or of latents or states of another encoder."""
     path = config.train.get("start", "")
     if not path:
         return None
@@ -51,9 +52,7 @@ def starting(config: ConfigDict, origin: dict) -> tuple[dict, dict] | None:
     if "hash" not in opened.meta:
         raise InputError(f"train.start={path} is not finished; end that run first")
     build.model(config, opened.params, f"train.start={path}: ")
-    if opened.meta.get("vae_hash") != origin.get("vae_hash"):
-        raise InputError(f"train.start={path} was trained on latents of autoencoder {opened.meta.get('vae_hash')}, "
-                         f"data.path holds those of {origin.get('vae_hash')}; encode with its own autoencoder")
+    origins.check(opened.meta, origin, f"train.start={path}")
     return opened.params, opened.meta
 
 
@@ -76,7 +75,7 @@ class Job:
         self.label, self.steps = config.name, build.steps(config)
         self.mesh = build.mesh(config)
         self.source, self.collate = sources.training_source(config)
-        self.origin = {"vae_hash": self.source.meta["vae_hash"]} if config.stage == "dit" else {}
+        self.origin = origins.origin(config, self.source.meta)
         self.begin = starting(config, self.origin)
         self.coder = pipeline.autoencoder(config.vae.weights, want=self.origin["vae_hash"])[0] if (
             build.velocity_clips(config)) else None
@@ -148,7 +147,9 @@ class Job:
         recording.finish(self, annealed, stop)
 
     def restored(self, point: checkpoint.Point) -> state.TrainState:
-        """The state of a stored point, with the clock set back to it."""
+        """The state of a stored point, with the clock set back to it. Raises InputError if the run reads latents or
+        states of captions now that are not those it began with."""
+        origins.check(point.meta, self.origin, f"the run in {self.folder}")
         self.seconds = point.meta["seconds"]
         return point.state
 

@@ -1,4 +1,6 @@
 """A run on the states of a published encoder: from captions to its record and a sample, and what it refuses."""
+import shutil
+
 import fabricated
 import jax
 import jax.numpy as jnp
@@ -95,3 +97,23 @@ def test_a_torn_file_is_named(folders, tmp_path):
     kept.path("a").write_bytes(b"")
     with pytest.raises(InputError, match="states of 'a' in .*torn are torn or gone; run .*launch.captions"):
         states.opened(tmp_path / "torn", LENGTH)("a")
+
+
+def test_a_run_keeps_to_the_encoder_it_began_with(folders, tmp_path):
+    config, mine = config_of(folders), tmp_path / "states"
+    shutil.copytree(folders[1], mine)
+    config.data.states = str(mine)
+    loop.run(config, tmp_path / "run")
+    want = states.load(mine).hash
+    assert checkpoint.load_for_inspection(tmp_path / "run").meta["text_hash"] == want
+
+    other = worded.encoder()._replace(weights="others")
+    shutil.rmtree(mine)
+    captions.keep(other, fabricated.WORDS, LENGTH, mine)
+    assert states.load(mine).hash != want
+    (tmp_path / "run" / "records.jsonl").unlink()
+    with pytest.raises(InputError, match=f"on caption states of encoder {want}, data.states holds .*others"):
+        loop.run(config, tmp_path / "run")
+    config.train.start = str(tmp_path / "run")
+    with pytest.raises(InputError, match="train.start=.* was trained on caption states of encoder"):
+        loop.run(config, tmp_path / "next")
