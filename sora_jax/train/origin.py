@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 from sora_jax import states
 from sora_jax.types import InputError
 
-FIELDS = {"vae_hash": ("latents of autoencoder", "data.path"), "text_hash": ("caption states of encoder", "data.states")}
+FIELDS = {"vae_hash": ("latents of autoencoder", "data.path"),
+          "text_hash": ("caption states of encoder", "data.states")}
 
 
 def origin(config: ConfigDict, meta: Mapping[str, Any]) -> dict[str, str]:
