@@ -71,8 +71,19 @@ def predict(law: Law, row: dict[str, Any]) -> dict[str, Any]:
             "error": loss / observed - 1, "reducible_error": float(law.reducible_error(n, d, observed))}
 
 
+def mean_runs(rows: Sequence[dict[str, Any]], law: Law) -> list[dict[str, Any]]:
+    """One record for each size and length that several of these records share: it has the mean of their losses."""
+    cells: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row[law.unit_n], row[law.unit_d]), []).append(row)
+    return [{**cell[0], "id": f"mean of {len(cell)} seeds of {cell[0]['model']}",
+             law.unit_loss: float(np.mean([row[law.unit_loss] for row in cell]))}
+            for cell in cells.values() if len(cell) > 1]
+
+
 def _law(parts: Parts, law: Law, out: Path) -> Section:
-    held = [predict(law, row) for row in parts.held if row["annealed"]]
+    held = [row for row in parts.held if row["annealed"]]
+    held = [predict(law, row) for row in [*held, *mean_runs(held, law)]]
     sigma, freedom = records.seed_noise([*parts.kept, *parts.held])
     noise = f"{sigma:.3g} from {freedom} repeats" if freedom else "no repeated run"
     lines = [str(law), *("held out {id}: predicted {predicted:.5g} ({low:.5g} to {high:.5g}), observed {observed:.5g}, "

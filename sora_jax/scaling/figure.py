@@ -157,18 +157,21 @@ def _envelope(axes: Axes, records: list[dict[str, Any]], law: Law) -> None:
 
 
 def _prediction(axes: Axes, held: Sequence[dict[str, Any]], law: Law) -> None:
-    """The largest held-out point: the interval that the law gave one more run, beside what the run measured."""
+    """The largest held-out point: the interval that the law gave one more run, beside what the run measured, or the
+    mean of its seeds."""
     if not held:
         return
     top = max(held, key=lambda r: r["flops"])
-    where, observed = (top[law.unit_n], top[law.unit_d]), top[law.unit_loss]
+    where = top[law.unit_n], top[law.unit_d]
+    seen = [r[law.unit_loss] for r in held if (r[law.unit_n], r[law.unit_d]) == where]
+    observed, of = np.mean(seen), f",\nof the mean of {len(seen)} seeds" if len(seen) > 1 else ""
     loss, low, high = (float(value) for value in law.predict(*where, new_run=True))
     error, rest = 100 * (loss / observed - 1), 100 * float(law.reducible_error(*where, observed))
     width = [[loss - low], [high - loss]] if law.draws else None
     interval = ", 95 %" if law.draws else ""
     axes.errorbar([top["flops"]], [loss], yerr=width, fmt="_", color=TRUTH, markersize=14, markeredgewidth=2, capsize=5,
                   linewidth=2, zorder=5, label=f"predicted for {top['model']}{interval}:\n{error:+.2f} % of loss, "
-                  f"{rest:+.1f} % of reducible loss")
+                  f"{rest:+.1f} % of reducible loss{of}")
 
 
 def _one_term(axes: Axes, records: list[dict[str, Any]], look: dict, law: Law, axis: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from planted import sweep
 
+from sora_jax import study
 from sora_jax.scaling import figure, fit, records
 from sora_jax.scaling.law import Law
 from sora_jax.types import InputError
@@ -65,6 +66,22 @@ def test_every_axis_has_a_unit_and_every_size_a_line(sweep_law, drawn):
         assert sum(label.startswith(name + ",") for label in labels) == 1
     assert "w256d8, 6.29M, held out" in labels and any(label.startswith("predicted for w256d8") for label in labels)
     assert main.get_xscale() == main.get_yscale() == "log"
+
+
+def test_seeds_of_a_held_out_point_are_judged_by_their_mean(sweep_law, drawn):
+    kept, held, law = sweep_law
+    held = [row for row in held if row["annealed"]]
+    top = max(held, key=lambda row: row["flops"])
+    twice = [*held, {**top, "id": "again", "seed": 1, "val_loss": 1.02 * top["val_loss"]}]
+    mean, = study.mean_runs(twice, law)
+    assert mean["val_loss"] == pytest.approx(1.01 * top["val_loss"]) and not study.mean_runs(held, law)
+    said = study.predict(law, mean)
+    assert said["id"] == f"mean of 2 seeds of {top['model']}"
+    assert said["error"] == pytest.approx((1 + study.predict(law, top)["error"]) / 1.01 - 1)
+    figure.curve(kept, law, "f", held=twice)
+    labels = [text.get_text() for text in axes_of(drawn["f"], "training FLOPs").get_legend().get_texts()]
+    assert any(f"{100 * said['error']:+.2f} % of loss" in label and label.endswith("of the mean of 2 seeds")
+               for label in labels)
 
 
 def test_points_and_prediction_are_where_the_records_are(sweep_law, drawn):
