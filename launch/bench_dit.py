@@ -159,28 +159,31 @@ def draws(config, model, clips, case: Case) -> dict:
 def samples(config, model, clips, case: Case):
     """(do(count), check(), program()) of guided sampling."""
     import jax
+    import jax.numpy as jnp
     import numpy as np
     from flax import nnx
 
-    from sora_jax import build, registry
-    from sora_jax.generate import generate
+    from sora_jax import build, generate, registry
 
-    graph, params = nnx.split(model)
+    objective, euler, key = build.objective(config), registry.load("samplers", "euler"), jax.random.key(3)
 
-    @jax.jit
-    def once(params, text, mask):
-        return generate(nnx.merge(graph, params), build.objective(config), registry.load("samplers", "euler"),
-                        text=text, mask=mask, shape=case.latents, steps=case.steps, guidance=GUIDANCE,
-                        key=jax.random.key(3))
-
-    asked = params, clips.text, clips.mask
+    def once():
+        return generate.generate(model, objective, euler, text=clips.text, mask=clips.mask, shape=case.latents,
+                                 steps=case.steps, guidance=GUIDANCE, key=key)
 
     def do(count):
         for _ in range(count):
-            x = once(*asked)
+            x = once()
         return float(x.sum())
-    return (do, lambda: np.asarray(model.tokenise(once(*asked))[0]).ravel()[::THIN].tolist(),
-            lambda: once.lower(*asked).compile().as_text())
+
+    def program():
+        graph, params = nnx.split(model)
+        return generate.run.lower(
+            params, clips.text, clips.mask, None, key, jnp.float32(GUIDANCE), jnp.float32(1), None, None, graph=graph,
+            objective=objective, sample=euler.sample, shape=case.latents, steps=case.steps, guided=True,
+            grid="shifted", eta=0.0, rule=generate.PLAIN, guide_graph=None, known_noise=0.0, lag=0,
+            within=None).compile().as_text()
+    return do, lambda: np.asarray(model.tokenise(once())[0]).ravel()[::THIN].tolist(), program
 
 
 def facts_of(case: Case) -> dict:
@@ -209,7 +212,7 @@ def serve() -> None:
     for line in sys.stdin:
         wall, own = time.perf_counter(), time.process_time()
         if line == "shares\n":
-            answer = shares.shares(program(), case.tokens, do, case.turn)
+            answer = shares.shares(program(), case.tokens, do, case.turn, update=not case.steps)
         else:
             answer = check() if line == "check\n" else do(int(line))
         took = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - own}

@@ -6,7 +6,7 @@ traceback. Nothing here imports jax, so help is quick; doors import the package 
 """
 import ctypes
 import difflib
-import importlib.metadata
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ EXAMPLE = "configs/dit.py:w64d4"
 LAYOUTS = ("diffusers-dit", "diffusers-wan-dit", "diffusers-wan-vae", "original-dit",
            "transformers-clip-text", "transformers-t5", "transformers-vit")
 FLAGS = flags.FLAGS
+PLUGINS = ("jax_plugins", "libtpu")
 KEPT = {-4: 0, -1: -1}  # mallopt(3): no buffer is mapped apart (M_MMAP_MAX), none is trimmed off (M_TRIM_THRESHOLD)
 VALIDATION = "flag --config="  # how absl begins the message of a failed validator
 flags.disclaim_key_flags()
@@ -77,11 +78,12 @@ def keep_compilations() -> None:
 
 def keep_memory() -> None:
     """What the process has freed it keeps for its next update: glibc hands each buffer over 32 MiB back to the kernel,
-    so that every update on a CPU pays for its pages again. Left alone beside an accelerator, where the environment has
-    MALLOC_ variables, and where the C library is another."""
-    accelerated = os.environ.get("JAX_PLATFORMS") != "cpu" and importlib.metadata.entry_points(group="jax_plugins")
+    so that every update on a CPU pays for its pages again. Left alone where a plugin for an accelerator is installed
+    and not turned off, where the environment says how memory is kept, and where the C library is another."""
+    accelerated = os.environ.get("JAX_PLATFORMS") != "cpu" and any(map(importlib.util.find_spec, PLUGINS))
+    said = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if accelerated or mallopt is None or any(name.startswith("MALLOC_") for name in os.environ):
+    if accelerated or said or mallopt is None:
         return
     for parameter, value in KEPT.items():
         mallopt(parameter, value)

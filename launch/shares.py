@@ -17,7 +17,7 @@ MOVED = ("copy", "transpose", "concatenate", "broadcast", "bitcast", "slice", "p
 KINDS = ("matmul", "attention", "elementwise", "movement", "random", "optimiser", "dispatch")
 
 
-def kind(name: str, text: str, tokens: int, update: bool = True) -> str:
+def kind(name: str, text: str, tokens: int, update: bool) -> str:
     """The kind of one operation, by its name and its line in the program. Products of tokens by tokens are attention's,
     softmax included; what an update does outside the differentiated function is the optimiser's, clipping and averages
     included."""
@@ -35,12 +35,12 @@ def kind(name: str, text: str, tokens: int, update: bool = True) -> str:
     return "movement" if first in MOVED and not re.search(r"(add|multiply|subtract|tanh)_", name) else "elementwise"
 
 
-def shares(program: str, tokens: int, do: Callable, turn: int) -> dict[str, float]:
+def shares(program: str, tokens: int, do: Callable, turn: int, update: bool) -> dict[str, float]:
     """Shares by kind, which sum to one, of a turn of `do`; meant for one thread, where what no operation took is what
     lay between them."""
     import jax
 
-    lines, update = {name: rest for name, rest in LINE.findall(program)}, "jvp" in program
+    lines = {name: rest for name, rest in LINE.findall(program)}
     spent = collections.Counter(dict.fromkeys(KINDS, 0.0))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):

@@ -68,12 +68,12 @@ class Pipeline(NamedTuple):
         run = checkpoint.load_for_inspection(path)
         if run.config.stage != "dit":
             raise InputError(f"{path} is a {run.config.stage} run; sampling needs a diffusion transformer")
+        folder, want = Path(run.config.data.get("states", "")), run.meta.get("text_hash")
+        if want and (folder / states.META).is_file() and (have := states.load(folder).hash) != want:
+            raise InputError(f"{folder} holds caption states of encoder {have}, {path} was trained on those of {want}; "
+                             "put them back")
         near = Path(path) if Path(path).is_dir() else Path(path).parent
         coder, _ = autoencoder(vae or run.config.vae.weights, near, run.meta.get("vae_hash"))
-        folder, want = run.config.data.get("states", ""), run.meta.get("text_hash")
-        if want and Path(folder).is_dir() and states.load(folder).hash != want:
-            raise InputError(f"{folder} holds caption states of encoder {states.load(folder).hash}, {path} was trained "
-                             f"on those of {want}; put them back")
         return cls(run.config, run.model, coder, run.record)
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:

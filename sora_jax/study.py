@@ -63,27 +63,21 @@ def fitted(parts: Parts) -> Law:
     return law
 
 
-def predict(law: Law, row: dict[str, Any]) -> dict[str, Any]:
-    """The law against one record that it has not seen; the interval is that of one more run."""
-    n, d, observed = row[law.unit_n], row[law.unit_d], row[law.unit_loss]
-    loss, low, high = (float(value) for value in law.predict(n, d, new_run=True))
-    return {"id": row["id"], "n": n, "d": d, "predicted": loss, "low": low, "high": high, "observed": observed,
+def predict(law: Law, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The law against the mean of records that it has not seen and that differ in seed alone; the interval is that of
+    as many more runs."""
+    first, several = runs[0], len(runs) > 1
+    n, d, observed = first[law.unit_n], first[law.unit_d], float(np.mean([row[law.unit_loss] for row in runs]))
+    loss, low, high = (float(value) for value in law.predict(n, d, new_run=len(runs)))
+    return {"id": f"mean of {len(runs)} seeds of {first['model']}, {d} {law.unit_d}" if several else first["id"],
+            "n": n, "d": d, "predicted": loss, "low": low, "high": high, "observed": observed,
             "error": loss / observed - 1, "reducible_error": float(law.reducible_error(n, d, observed))}
-
-
-def mean_runs(rows: Sequence[dict[str, Any]], law: Law) -> list[dict[str, Any]]:
-    """One record for each size and length that several of these records share: it has the mean of their losses."""
-    cells: dict[tuple, list[dict[str, Any]]] = {}
-    for row in rows:
-        cells.setdefault((row[law.unit_n], row[law.unit_d]), []).append(row)
-    return [{**cell[0], "id": f"mean of {len(cell)} seeds of {cell[0]['model']}",
-             law.unit_loss: float(np.mean([row[law.unit_loss] for row in cell]))}
-            for cell in cells.values() if len(cell) > 1]
 
 
 def _law(parts: Parts, law: Law, out: Path) -> Section:
     held = [row for row in parts.held if row["annealed"]]
-    held = [predict(law, row) for row in [*held, *mean_runs(held, law)]]
+    several = [cell for cell in records.repeats(held) if len(cell) > 1]
+    held = [predict(law, cell) for cell in [*([row] for row in held), *several]]
     sigma, freedom = records.seed_noise([*parts.kept, *parts.held])
     noise = f"{sigma:.3g} from {freedom} repeats" if freedom else "no repeated run"
     lines = [str(law), *("held out {id}: predicted {predicted:.5g} ({low:.5g} to {high:.5g}), observed {observed:.5g}, "

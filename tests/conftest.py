@@ -39,10 +39,3 @@ def forgotten():
 def key():
     """A fixed random key."""
     return jax.random.key(0)
-
-
-@pytest.fixture
-def added(monkeypatch):
-    """Biases are added after their matmul, as plans count: on CPU those of few rows are one more row of the kernel."""
-    from sora_jax.nn.linear import Linear
-    monkeypatch.setattr(Linear, "stored", Linear.__call__)

@@ -139,14 +139,14 @@ def test_the_loss_of_rows_trains_and_counts_no_padding(key, objective):
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
-def test_flops_of_a_row_are_those_of_the_program(added):
+def test_flops_of_a_row_are_those_of_the_program():
     for change in ({}, {"attention": "factorised"}, {"text": "prefix", "pooled": "none"}):
         config, one = dataclasses.replace(tiny.CONFIG, **change), jax.tree.map(lambda x: x[:1], batch())
         times, level = jnp.ones((1, 8)), 2 * jnp.maximum(one.segments, 0)
         traced = jax.make_jaxpr(lambda *x, config=config: tiny.fresh(config)(*x))(
             one.tokens, one.positions, times, level, one.text, one.mask, one.segments)
         counted = sum(dit.flops(config, tiny.TEXT, 40, levels=8, captions=4).values())
-        assert tiny.matmul_flops(traced.jaxpr) - counted == spread(config)
+        assert tiny.matmul_flops(traced.jaxpr) - counted == spread(config) + tiny.bias_flops(config, 8)
 
 
 def spread(config):

@@ -62,6 +62,13 @@ def inputs(clips: Batch, seed=0):
     return tokens, positions, levels, level, clips.text, clips.mask
 
 
+def bias_flops(config, levels=2):
+    """What biases of adaLN-Zero cost a program on CPU, one more row of their kernels each; plans count none."""
+    if config.modulation != "block":
+        return 0
+    return 2 * levels * config.width * (6 * config.depth * (2 if config.text == "joint" else 1) + 2)
+
+
 def matmul_flops(jaxpr):
     """FLOPs of every matmul of a program, scanned bodies times their length: the judge of the analytic formulas."""
     total = 0

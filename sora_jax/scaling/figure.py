@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from sora_jax.scaling.law import Law, cost_curve
 from sora_jax.scaling.points import Values
+from sora_jax.scaling.records import repeats
 from sora_jax.types import InputError
 
 STYLE = {"svg.hashsalt": "sora_jax", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
@@ -157,15 +158,14 @@ def _envelope(axes: Axes, records: list[dict[str, Any]], law: Law) -> None:
 
 
 def _prediction(axes: Axes, held: Sequence[dict[str, Any]], law: Law) -> None:
-    """The largest held-out point: the interval that the law gave one more run, beside what the run measured, or the
-    mean of its seeds."""
+    """The largest held-out point, or the mean of its seeds: the interval that the law gave beside what was measured."""
     if not held:
         return
     top = max(held, key=lambda r: r["flops"])
-    where = top[law.unit_n], top[law.unit_d]
-    seen = [r[law.unit_loss] for r in held if (r[law.unit_n], r[law.unit_d]) == where]
-    observed, of = np.mean(seen), f",\nof the mean of {len(seen)} seeds" if len(seen) > 1 else ""
-    loss, low, high = (float(value) for value in law.predict(*where, new_run=True))
+    cell = next(cell for cell in repeats(held) if top in cell)
+    where, observed = (top[law.unit_n], top[law.unit_d]), np.mean([r[law.unit_loss] for r in cell])
+    of = f",\nof the mean of {len(cell)} seeds" if len(cell) > 1 else ""
+    loss, low, high = (float(value) for value in law.predict(*where, new_run=len(cell)))
     error, rest = 100 * (loss / observed - 1), 100 * float(law.reducible_error(*where, observed))
     width = [[loss - low], [high - loss]] if law.draws else None
     interval = ", 95 %" if law.draws else ""

@@ -5,6 +5,7 @@ exp(a - alpha (log N - log N0)): log A alone correlates 0.999 with alpha, and pr
 (Hoffmann et al. 2022 print 32B where their unrounded law says 40B; Besiroglu et al. 2024).
 """
 import dataclasses
+import math
 from collections.abc import Callable
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -98,8 +99,8 @@ class Law:
             raise InputError(f"a law has no parameter {name!r}; it has {', '.join(NAMES)}")
         return _percentiles(values, level)
 
-    def predict(self, n: Values, d: Values, *, new_run: bool = False, level: float = LEVEL) -> Prediction:
-        """Loss at (n, d) with the interval of the curve, or, with `new_run`, of one more run and its own scatter."""
+    def predict(self, n: Values, d: Values, *, new_run: int = 0, level: float = LEVEL) -> Prediction:
+        """Loss at (n, d) with the interval of the curve, or of the mean of `new_run` more runs, with their scatter."""
         x, y = np.log(np.asarray(n, np.float64)) - self.center[0], np.log(np.asarray(d, np.float64)) - self.center[1]
         center = _log_loss(np.array(self.theta), x, y)
         if not self.draws:
@@ -107,7 +108,7 @@ class Law:
         draws = _log_loss(np.array(self.draws).T.reshape(5, -1, *[1] * np.ndim(center)), x, y)
         low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
         if new_run:
-            noise = NormalDist().inv_cdf((1 + level) / 2) * self.rms
+            noise = NormalDist().inv_cdf((1 + level) / 2) * self.rms / math.sqrt(new_run)
             low, high = center - np.hypot(center - low, noise), center + np.hypot(high - center, noise)
         return Prediction(*(np.asarray(np.exp(value)) for value in (center, low, high)))
 

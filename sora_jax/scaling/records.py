@@ -222,17 +222,23 @@ def hold_out_largest(records: list[Json], by: str = "n_core") -> tuple[list[Json
     return ([r for r in records if roots[r["id"]] not in largest], [r for r in records if roots[r["id"]] in largest])
 
 
+def repeats(records: Iterable[Json]) -> list[list[Json]]:
+    """The records by what they share; those of one cell differ in seed alone."""
+    cells: dict[tuple, list[Json]] = {}
+    for r in records:
+        cell = (r["model"], r["n_core"], r["clips"], r["annealed"], r["lr"], r["batch"], r["cooldown_fraction"])
+        cells.setdefault(cell, []).append(r)
+    return list(cells.values())
+
+
 def seed_noise(records: list[Json], loss: str = "val_loss") -> tuple[float, int]:
     """(sigma, degrees of freedom): pooled standard deviation of log loss among records that differ in seed alone;
     (nan, 0) without repeats."""
-    cells: dict[tuple, list[float]] = {}
-    for r in records:
-        cell = (r["model"], r["n_core"], r["clips"], r["annealed"], r["lr"], r["batch"], r["cooldown_fraction"])
-        cells.setdefault(cell, []).append(math.log(r[loss]))
-    freedom = sum(len(cell) - 1 for cell in cells.values())
+    cells = [[math.log(r[loss]) for r in cell] for cell in repeats(records)]
+    freedom = sum(len(cell) - 1 for cell in cells)
     if not freedom:
         return math.nan, 0
-    return math.sqrt(sum(np.var(cell) * len(cell) for cell in cells.values()) / freedom), freedom
+    return math.sqrt(sum(np.var(cell) * len(cell) for cell in cells) / freedom), freedom
 
 
 def _dumps(value: Any, where: str) -> str:

@@ -8,11 +8,11 @@ from ml_collections import ConfigDict
 from sora_jax import states
 from sora_jax.types import InputError
 
-FIELDS = {"vae_hash": ("latents of autoencoder", "data.path"),
-          "text_hash": ("caption states of encoder", "data.states")}
+FIELDS = {"vae_hash": ("latents of autoencoder", "data.path", "encode with its own autoencoder"),
+          "text_hash": ("caption states of encoder", "data.states", "put back what its own encoder made")}
 
 
-def origin(config: ConfigDict, meta: Mapping[str, Any]) -> dict[str, str]:
+def named(config: ConfigDict, meta: Mapping[str, Any]) -> dict[str, str]:
     """The hashes of a run whose source has this `meta`; none for an autoencoder. Raises InputError as `states.load`."""
     if config.stage != "dit":
         return {}
@@ -21,8 +21,9 @@ def origin(config: ConfigDict, meta: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check(have: Mapping[str, Any], want: Mapping[str, Any], whose: str) -> None:
-    """InputError unless `whose` header names the origin that is read now."""
-    for name, (what, field) in FIELDS.items():
-        if have.get(name) != want.get(name):
-            raise InputError(f"{whose} was trained on {what} {have.get(name, 'none')}, {field} holds those of "
-                             f"{want.get(name, 'none')}; put back what it was trained on")
+    """InputError if `whose` header names another origin than what is read now. States that an earlier version did not
+    note are anybody's."""
+    for name, (what, field, cure) in FIELDS.items():
+        if have.get(name) != want.get(name) and (name in have or name == "vae_hash"):
+            raise InputError(f"{whose} was trained on {what} {have.get(name)}, {field} holds those of "
+                             f"{want.get(name)}; {cure}")

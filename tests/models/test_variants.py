@@ -43,14 +43,14 @@ def test_fresh_it_is_zero_and_drawn_it_answers(config):
 
 
 @every
-def test_flops_and_parameters_are_those_of_the_program(config, added):
+def test_flops_and_parameters_are_those_of_the_program(config):
     model, clips = tiny.fresh(config), tiny.batch(captions=("a red circle",))
     tokens, places = model.tokenise(clips.x)
     level = jnp.ones(tokens.shape[:2], int)
     traced = jax.make_jaxpr(lambda *x: model(*x, layout=LAYOUT))(tokens, places, jnp.ones((1, 2)), level, clips.text,
                                                                  clips.mask)
     counted = dit.flops(config, tiny.TEXT, tokens.shape[1], layout=LAYOUT)
-    assert sum(counted.values()) == tiny.matmul_flops(traced.jaxpr)
+    assert sum(counted.values()) + tiny.bias_flops(config) == tiny.matmul_flops(traced.jaxpr)
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     assert sum(dit.params_by_group(params).values()) == sum(leaf.size for leaf in jax.tree.leaves(params))
 

@@ -73,11 +73,12 @@ def test_seeds_of_a_held_out_point_are_judged_by_their_mean(sweep_law, drawn):
     held = [row for row in held if row["annealed"]]
     top = max(held, key=lambda row: row["flops"])
     twice = [*held, {**top, "id": "again", "seed": 1, "val_loss": 1.02 * top["val_loss"]}]
-    mean, = study.mean_runs(twice, law)
-    assert mean["val_loss"] == pytest.approx(1.01 * top["val_loss"]) and not study.mean_runs(held, law)
-    said = study.predict(law, mean)
-    assert said["id"] == f"mean of 2 seeds of {top['model']}"
-    assert said["error"] == pytest.approx((1 + study.predict(law, top)["error"]) / 1.01 - 1)
+    pair, = (cell for cell in records.repeats([*twice, {**top, "lr": 2 * top["lr"]}]) if len(cell) > 1)
+    said, one = study.predict(law, pair), study.predict(law, [top])
+    assert said["id"] == f"mean of 2 seeds of {top['model']}, {top['clips']} clips" and one["id"] == top["id"]
+    assert said["observed"] == pytest.approx(1.01 * top["val_loss"])
+    assert said["error"] == pytest.approx((1 + one["error"]) / 1.01 - 1)
+    assert one["low"] < said["low"] < said["predicted"] < said["high"] < one["high"]
     figure.curve(kept, law, "f", held=twice)
     labels = [text.get_text() for text in axes_of(drawn["f"], "training FLOPs").get_legend().get_texts()]
     assert any(f"{100 * said['error']:+.2f} % of loss" in label and label.endswith("of the mean of 2 seeds")
