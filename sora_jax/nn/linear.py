@@ -37,10 +37,21 @@ class Linear(nnx.Module):
         return y.reshape(*x.shape[:-1], kernel.shape[1])
 
     def stored(self, x: Float[Array, "*s i"]) -> Float[Array, "*s o"]:
-        """The same for few rows that many loops will read. On CPU the bias is one more row of the kernel: added after
-        the matmul it is added again in every loop that reads the rows, and XLA then does not vectorise that loop."""
+        """The same for few rows that many loops will read: on CPU, in sampling, by `one_matmul`."""
         if self.bias is None or self.adapter is not None or jax.default_backend() != "cpu":
             return self(x)
-        rows = jnp.pad(x.reshape(-1, x.shape[-1]), ((0, 0), (0, 1)), constant_values=1)
-        kernel = jnp.concatenate([self.kernel[...], self.bias[...][None]]).astype(x.dtype)
-        return (rows @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
+        kernel, bias = (weight[...].astype(x.dtype) for weight in (self.kernel, self.bias))
+        return one_matmul(x.reshape(-1, x.shape[-1]), kernel, bias).reshape(*x.shape[:-1], kernel.shape[1])
+
+
+@jax.custom_jvp
+def one_matmul(x: Float[Array, "r i"], kernel: Float[Array, "i o"], bias: Float[Array, " o"]) -> Float[Array, "r o"]:
+    """x @ kernel + bias with the bias as one more row of the kernel, where no gradient is taken. A bias that is added
+    after the matmul is added again in every loop that reads the rows, and XLA does not vectorise that loop on CPU."""
+    return jnp.pad(x, ((0, 0), (0, 1)), constant_values=1) @ jnp.concatenate([kernel, bias[None]])
+
+
+@one_matmul.defjvp
+def _(primals, tangents):
+    (x, kernel, bias), (dx, dkernel, dbias) = primals, tangents
+    return x @ kernel + bias, dx @ kernel + x @ dkernel + dbias

@@ -75,7 +75,7 @@ class Job:
         self.label, self.steps = config.name, build.steps(config)
         self.mesh = build.mesh(config)
         self.source, self.collate = sources.training_source(config)
-        self.origin = origins.named(config, self.source.meta)
+        self.origin = origins.named(config, self.source)
         self.begin = starting(config, self.origin)
         self.coder = pipeline.autoencoder(config.vae.weights, want=self.origin["vae_hash"])[0] if (
             build.velocity_clips(config)) else None

@@ -12,12 +12,12 @@ FIELDS = {"vae_hash": ("latents of autoencoder", "data.path", "encode with its o
           "text_hash": ("caption states of encoder", "data.states", "put back what its own encoder made")}
 
 
-def named(config: ConfigDict, meta: Mapping[str, Any]) -> dict[str, str]:
-    """The hashes of a run whose source has this `meta`; none for an autoencoder. Raises InputError as `states.load`."""
+def named(config: ConfigDict, source) -> dict[str, str]:
+    """The hashes of a run that reads this source; none for an autoencoder. Raises InputError as `states.load`."""
     if config.stage != "dit":
         return {}
     folder = config.data.get("states", "")
-    return {"vae_hash": meta["vae_hash"]} | ({"text_hash": states.load(folder).hash} if folder else {})
+    return {"vae_hash": source.meta["vae_hash"]} | ({"text_hash": states.load(folder).hash} if folder else {})
 
 
 def check(have: Mapping[str, Any], want: Mapping[str, Any], whose: str) -> None:
