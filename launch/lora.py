@@ -38,14 +38,13 @@ def written(way: str) -> None:
     import jax
     import numpy as np
 
-    from sora_jax import adapter_file, build, checkpoint, disk, lora, weights
-    from sora_jax.train import origin
+    from sora_jax import adapter_file, build, checkpoint, disk, lora, provenance, weights
 
     opened = checkpoint.load_for_inspection(RUN.value)
     adapters, scale = adapter_file.read(ADAPTERS.value, opened.config)
     params = lora.merge(opened.params, adapters, scale if way == "merge" else -scale)
     out, text = disk.fresh(OUT.value), build.to_json(opened.config)
-    kept = {name: value for name, value in opened.meta.items() if name in origin.FIELDS}
+    kept = {name: value for name, value in opened.meta.items() if name in provenance.FIELDS}
     about = {"adapters": ADAPTERS.value, "way": way, "weights_before": opened.meta.get("hash", "an unfinished run")}
     found = weights.save_weights(out / "weights.safetensors", jax.tree.map(np.asarray, params),
                                  {"config": json.loads(text), **kept, "lora": about})

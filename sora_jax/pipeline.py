@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Shaped, UInt8
 from ml_collections import ConfigDict
 
-from sora_jax import build, checkpoint, coder, generate, registry, states, validation
+from sora_jax import build, checkpoint, coder, generate, provenance, registry, states, validation
 from sora_jax.types import ConfigError, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,10 +68,9 @@ class Pipeline(NamedTuple):
         run = checkpoint.load_for_inspection(path)
         if run.config.stage != "dit":
             raise InputError(f"{path} is a {run.config.stage} run; sampling needs a diffusion transformer")
-        folder, want = Path(run.config.data.get("states", "")), run.meta.get("text_hash")
-        if want and (folder / states.META).is_file() and (have := states.load(folder).hash) != want:
-            raise InputError(f"{folder} holds caption states of encoder {have}, {path} was trained on those of {want}; "
-                             "put them back")
+        folder = run.config.data.get("states", "")
+        if folder and (Path(folder) / states.META).is_file():
+            provenance.check(run.meta, {**run.meta, "text_hash": states.load(folder).hash}, str(path))
         near = Path(path) if Path(path).is_dir() else Path(path).parent
         coder, _ = autoencoder(vae or run.config.vae.weights, near, run.meta.get("vae_hash"))
         return cls(run.config, run.model, coder, run.record)

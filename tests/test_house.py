@@ -23,8 +23,9 @@ A_TABLE = {"configs/base.py": "get_config"}  # every field with its default: a l
 
 ASSEMBLED = ("types registry lora mesh disk page video video.* loader weights report collate generate build sources "
              "validation costs checkpoint lease sweeping board measure study pipeline encoding judge streaming tiling "
-             "bridge packing preflight rows layouts layouts.* captions states torch_file pretrained appraise coder "
-             "reconstructing adapted adapter_file scaling.* train.* datasets.* evals.* tasks editing referee")
+             "bridge packing preflight rows layouts layouts.* captions states provenance torch_file pretrained "
+             "appraise coder reconstructing adapted adapter_file scaling.* train.* datasets.* evals.* tasks editing "
+             "referee")
 
 # A file (the first pattern that fits) may import these files of ours, and no others.
 LAYERS = {
@@ -49,6 +50,7 @@ LAYERS = {
     "sora_jax.tiling": "types coder",
     "sora_jax.streaming": "types coder",
     "sora_jax.states": "types disk",
+    "sora_jax.provenance": "types states",
     "sora_jax.sweeping": "types lease disk",
     "sora_jax.board": "types lease page",
     # 2 shelves: never one another

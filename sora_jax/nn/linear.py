@@ -37,7 +37,7 @@ class Linear(nnx.Module):
         return y.reshape(*x.shape[:-1], kernel.shape[1])
 
     def stored(self, x: Float[Array, "*s i"]) -> Float[Array, "*s o"]:
-        """The same for few rows that many loops will read: on CPU, in sampling, by `one_matmul`."""
+        """The same for few rows that many loops will read: on CPU by `one_matmul`."""
         if self.bias is None or self.adapter is not None or jax.default_backend() != "cpu":
             return self(x)
         kernel, bias = (weight[...].astype(x.dtype) for weight in (self.kernel, self.bias))

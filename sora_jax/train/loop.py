@@ -16,9 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from sora_jax import adapted, build, checkpoint, disk, loader, pipeline, report, sources, validation
+from sora_jax import adapted, build, checkpoint, disk, loader, pipeline, provenance, report, sources, validation
 from sora_jax.train import optimizer, recording, state
-from sora_jax.train import origin as origins
 from sora_jax.train.evaluating import Evaluation
 from sora_jax.train.program import program
 from sora_jax.types import InputError
@@ -52,7 +51,7 @@ def starting(config: ConfigDict, origin: dict) -> tuple[dict, dict] | None:
     if "hash" not in opened.meta:
         raise InputError(f"train.start={path} is not finished; end that run first")
     build.model(config, opened.params, f"train.start={path}: ")
-    origins.check(opened.meta, origin, f"train.start={path}")
+    provenance.check(opened.meta, origin, f"train.start={path}")
     return opened.params, opened.meta
 
 
@@ -75,7 +74,7 @@ class Job:
         self.label, self.steps = config.name, build.steps(config)
         self.mesh = build.mesh(config)
         self.source, self.collate = sources.training_source(config)
-        self.origin = origins.named(config, self.source)
+        self.origin = provenance.of(config, self.source)
         self.begin = starting(config, self.origin)
         self.coder = pipeline.autoencoder(config.vae.weights, want=self.origin["vae_hash"])[0] if (
             build.velocity_clips(config)) else None
@@ -149,7 +148,7 @@ class Job:
     def restored(self, point: checkpoint.Point) -> state.TrainState:
         """The state of a stored point, with the clock set back to it. Raises InputError if the run reads latents or
         states of captions now that are not those it began with."""
-        origins.check(point.meta, self.origin, f"the run in {self.folder}")
+        provenance.check(point.meta, self.origin, f"the run in {self.folder}")
         self.seconds = point.meta["seconds"]
         return point.state
 

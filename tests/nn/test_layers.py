@@ -44,9 +44,10 @@ def test_stored_rows_are_the_same_rows_by_one_matmul(key):
         return jnp.sin(getattr(nnx.merge(graph, weights), name)(x)).sum()
 
     np.testing.assert_allclose(layer.stored(x), layer(x), atol=1e-6)
-    here, there = (jax.tree.leaves(jax.grad(loss, (0, 1))(weights, x, name)) for name in ("stored", "__call__"))
-    for one, other in zip(here, there, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    here, there = (jax.tree.leaves(jax.value_and_grad(loss, (0, 1))(weights, x, name))
+                   for name in ("stored", "__call__"))
+    for one, other in zip(here, there, strict=True):  # under a gradient not a bit is other
+        np.testing.assert_array_equal(one, other)
     if jax.default_backend() == "cpu":
         said = jax.jit(lambda weights, x: nnx.merge(graph, weights).stored(x)).lower(weights, x).as_text()
         assert "stablehlo.add" not in said and said.count("stablehlo.dot_general") == 1

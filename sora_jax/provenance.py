@@ -12,7 +12,7 @@ FIELDS = {"vae_hash": ("latents of autoencoder", "data.path", "encode with its o
           "text_hash": ("caption states of encoder", "data.states", "put back what its own encoder made")}
 
 
-def named(config: ConfigDict, source) -> dict[str, str]:
+def of(config: ConfigDict, source) -> dict[str, str]:
     """The hashes of a run that reads this source; none for an autoencoder. Raises InputError as `states.load`."""
     if config.stage != "dit":
         return {}
@@ -21,8 +21,8 @@ def named(config: ConfigDict, source) -> dict[str, str]:
 
 
 def check(have: Mapping[str, Any], want: Mapping[str, Any], whose: str) -> None:
-    """InputError if `whose` header names another origin than what is read now. States that an earlier version did not
-    note are anybody's."""
+    """InputError if `whose` header names another encoder than that of what is read now. States that an earlier version
+    did not note are anybody's."""
     for name, (what, field, cure) in FIELDS.items():
         if have.get(name) != want.get(name) and (name in have or name == "vae_hash"):
             raise InputError(f"{whose} was trained on {what} {have.get(name)}, {field} holds those of "
