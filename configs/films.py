@@ -41,3 +41,17 @@ def zoom(start: str) -> ConfigDict:
     config.data.fit, config.data.windows, config.data.cache = "zoom", 48, 2**30
     config.eval.clips, config.train.clips = 144, 6_000
     return config
+
+
+def shots() -> ConfigDict:
+    """From the weights of experiment 006 on, on crops of all sizes from the first half of each shot: clips of 13
+    frames, as long as the half of the shortest shot, in windows of 13×64×64."""
+    config = get_config()
+    config.name = "films-shots"
+    config.data.manifest = "experiments/008_real_clips/shots.csv"
+    config.data.frames, config.data.crop_frames = 13, 13
+    config.data.fit, config.data.windows, config.data.cache = "zoom", 32, 2**29
+    config.objective.kind = "l2"
+    config.train.clips, config.eval.clips = 16_000, 7 * 32
+    config.train.evaluate = 0.25
+    return config
