@@ -55,3 +55,13 @@ def shots() -> ConfigDict:
     config.train.clips, config.eval.clips = 16_000, 7 * 32
     config.train.evaluate = 0.25
     return config
+
+
+def whole_shots(start: str) -> ConfigDict:
+    """From the weights of such a run on, on the shots as they are scored: cut to the middle, the whole height."""
+    config = shots()
+    config.name = "films-shots-whole"
+    config.data.fit = "center"
+    config.train.start, config.train.clips, config.train.evaluate = start, 11_200, 1.0
+    config.optimizer.cooldown = 0.5
+    return config

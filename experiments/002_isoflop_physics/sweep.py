@@ -1,6 +1,6 @@
 """Seven sizes of one depth at five budgets, 10 to 40 TFLOP by factors of the square root of two, a second and third
-seed in the middle, a second of the two largest to 80 TFLOP, and an eighth, larger size at 100 TFLOP with three seeds, which
-the law must predict."""
+seed in the middle, a second of the two largest to 80 TFLOP, and an eighth, larger size at 100 TFLOP with three seeds,
+which the law must predict."""
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict

@@ -15,3 +15,4 @@ def runs() -> Iterator[ConfigDict]:
     yield films.long(f"{RUNS}/films")
     yield films.zoom(f"{RUNS}/films-long")
     yield films.shots()
+    yield films.whole_shots(f"{RUNS}/films-shots")

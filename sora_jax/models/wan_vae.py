@@ -9,7 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange, repeat
+from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -17,7 +17,7 @@ from sora_jax.nn import autoencoder
 from sora_jax.nn.autoencoder import Autoencoder
 from sora_jax.nn.blocks import Residual
 from sora_jax.nn.conv import CausalConv3d
-from sora_jax.nn.frames import FrameAttention, FrameConv
+from sora_jax.nn.frames import DoubledConv, FrameAttention, FrameConv
 from sora_jax.nn.norm import RMSNorm
 from sora_jax.nn.stream import Past, last_frames, through
 from sora_jax.types import ConfigError
@@ -96,7 +96,7 @@ class Up(nnx.Module):
 
     def __init__(self, width, time, *, impl, rngs):
         self.time = CausalConv3d(width, 2 * width, (3, 1, 1), impl=impl, rngs=rngs) if time > 1 else None
-        self.frame = FrameConv(width, width // 2, rngs=rngs)
+        self.frame = DoubledConv(width, width // 2, impl=impl, rngs=rngs)
 
     def stream(self, x: Float[Array, "b f h w d"], past: Past) -> tuple[Float[Array, "b fo ho wo do"], Past]:
         """The next frames, with the cache of the convolution in time."""
@@ -106,7 +106,7 @@ class Up(nnx.Module):
                 rest, past = self.time.stream(rest, past)
                 rest = rearrange(rest, "b f h w (t d) -> b (f t) h w d", t=2)
             x = jnp.concatenate([first, rest], 1)
-        return self.frame(repeat(x, "b f h w d -> b f (h p) (w q) d", p=2, q=2)), past
+        return self.frame(x), past
 
 
 def middle(width: int, impl: str, rngs: nnx.Rngs) -> nnx.List:

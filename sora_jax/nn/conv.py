@@ -10,7 +10,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from sora_jax.nn import taps
+from sora_jax.nn import taps, winograd
 from sora_jax.nn.axes import param
 from sora_jax.nn.stream import last_frames
 
@@ -45,6 +45,8 @@ def causal_conv3d(
         x = jnp.pad(x, ((0, 0), (before, 0), (0, 0), (0, 0), (0, 0)))
         x = jnp.concatenate([x[:, k : k + (fo - 1) * stride[0] + 1 : stride[0]] for k in range(kf)], -1)
         weight, before = rearrange(weight, "kf kh kw c d -> 1 kh kw (kf c) d"), 0
+    if stride[1:] == (1, 1) and winograd.fits(x, weight):
+        return winograd.causal(x, weight, space, before)
     return taps.causal(x, weight, stride[1:], space, before)
 
 
