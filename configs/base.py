@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
     vae.block = "2+1d"  # one convolution in space and one in time, or "3d": two full ones
     vae.attention = 0  # heads of the attention in each frame where frames are smallest; 0: none
     vae.channels = 16
-    vae.conv = "auto"  # "native" conv3d, "taps" of conv2d, or by backend
+    vae.conv = "auto"  # "native" conv3d, "taps": conv2d of frames, or by backend
 
     config.critic = critic = ConfigDict()  # of autoencoders whose objective gives it a weight
     critic.name = "critic"

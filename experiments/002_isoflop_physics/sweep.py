@@ -41,7 +41,7 @@ def run(size: str, ends: tuple[int, ...], seed: int = 0) -> ConfigDict:
 
 
 def runs() -> Iterator[ConfigDict]:
-    """The grid, other seeds of its middle and of its largest size, and last the run that is held out, three times."""
+    """The grid, other seeds of its middle and its two largest sizes, and last the run that is held out, three times."""
     for size, ends in CELLS.items():
         yield run(size, ends)
     for seed in SEEDS:

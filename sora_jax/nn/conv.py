@@ -1,7 +1,9 @@
-"""Causal 3-D convolution: `b f h w c` in and out; the output at frame f sees frames ≤ f only.
+"""Causal 3-D convolution: `b f h w c` in and out; the output at frame f sees frames ≤ f only (`winograd.py`:
+of later ones no more than their rounding).
 
 Time is padded with zeros on the left. On CPU the taps of time are laid side by side on the channel axis and one 2-D
-convolution does the rest, because XLA's CPU conv3d is 3 to 19 times slower; accelerators use the native conv3d.
+convolution does the rest, or, where there is much to do, sums of frames; XLA's CPU conv3d is 3 to 19 times slower.
+Accelerators use the native conv3d.
 """
 import jax
 import jax.numpy as jnp
@@ -45,7 +47,7 @@ def causal_conv3d(
         x = jnp.pad(x, ((0, 0), (before, 0), (0, 0), (0, 0), (0, 0)))
         x = jnp.concatenate([x[:, k : k + (fo - 1) * stride[0] + 1 : stride[0]] for k in range(kf)], -1)
         weight, before = rearrange(weight, "kf kh kw c d -> 1 kh kw (kf c) d"), 0
-    if stride[1:] == (1, 1) and winograd.fits(x, weight):
+    if stride[1:] == (1, 1) and winograd.fits(x, weight, before):
         return winograd.causal(x, weight, space, before)
     return taps.causal(x, weight, stride[1:], space, before)
 

@@ -38,8 +38,8 @@ class FrameConv(nnx.Module):
 class DoubledConv(FrameConv):
     """A 3×3 convolution of each frame after its rows and columns are doubled.
 
-    On CPU, or where `impl` is "taps", nothing is doubled: an output of each parity sees 2×2 of the inputs, with sums of
-    the taps that would see the same one, which is 4/9 of the multiplications.
+    On CPU, or where `impl` is "taps", nothing is doubled in float32: an output of each parity sees 2×2 of the inputs,
+    with sums of the taps that would see the same one, which is 4/9 of the multiplications.
     """
 
     def __init__(self, cin: int, cout: int, *, impl: str, rngs: nnx.Rngs):
@@ -47,7 +47,8 @@ class DoubledConv(FrameConv):
         self.impl = impl
 
     def __call__(self, x: Float[Array, "b f h w c"]) -> Float[Array, "b f 2*h 2*w d"]:
-        if self.impl == "native" or self.impl == "auto" and jax.default_backend() != "cpu":
+        small = self.impl == "taps" or self.impl == "auto" and jax.default_backend() == "cpu"
+        if not small or x.dtype != jnp.float32:
             return super().__call__(repeat(x, "b f h w c -> b f (h p) (w q) c", p=2, q=2))
         weight = self.weight[...]
         y = [[taps.causal(x, halved(halved(weight, p, 0), q, 1)[None], (1, 1), ((1 - p, p), (1 - q, q)), 0)
@@ -57,7 +58,7 @@ class DoubledConv(FrameConv):
 
 
 def halved(weight: Float[Array, "kh kw c d"], parity: int, axis: int) -> Float[Array, "kh2 kw2 c d"]:
-    """The two taps that outputs of a parity have on inputs that were doubled along an axis, of three."""
+    """Of three taps along an axis, the two that outputs of a parity have on inputs that were doubled along it."""
     first, second, third = jnp.split(weight, 3, axis)
     pair = (first + second, third) if parity else (first, second + third)
     return jnp.concatenate(pair, axis)

@@ -2,7 +2,8 @@
 
 XLA's CPU conv3d is 3 to 19 times slower than the 2-D form, and autodiff's weight gradient is a convolution whose kernel
 is the whole frame: 1.5 to 7 times slower than the matmul here, which lays the windows of a few frames or rows of `x`,
-channels first, beside the cotangents of the taps of time. Reverse mode only: forward mode raises TypeError.
+channels first, beside the cotangents of the taps of time. Large kernels of three frames go through `winograd.py`, which
+does so tap by tap. Reverse mode only: forward mode raises TypeError.
 """
 import functools
 from collections.abc import Callable
@@ -82,11 +83,10 @@ def _backward(stride, pad, before, kept, ct):
     kernel = rearrange(weight[::-1], "kf kh kw c d -> kh kw c (kf d)")
 
     flipped = rearrange(kernel[::-1, ::-1], "kh kw c k -> kh kw k c")
-    turned = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(weight.shape[1:3], pad, strict=True))
 
     def back(near):
         if stride == (1, 1):
-            return frame_conv(near, flipped, stride, turned)
+            return frame_conv(near, flipped, stride, turned(weight.shape[1:3], pad))
         blank = jax.ShapeDtypeStruct((len(near), *x.shape[2:]), x.dtype)
         return jax.linear_transpose(lambda frames: frame_conv(frames, kernel, stride, pad), blank)(near)[0]
 
@@ -98,6 +98,11 @@ def _backward(stride, pad, before, kept, ct):
 
 
 causal.defvjp(_forward, _backward)
+
+
+def turned(size: Pair, pad: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
+    """Zeros around the cotangent of a convolution without strides, which a flipped kernel turns into that of `x`."""
+    return tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(size, pad, strict=True))
 
 
 def weight_slope(x: Float[Array, "n h w c"], ct: Float[Array, "n ho wo d"], size: Pair, stride: Pair,

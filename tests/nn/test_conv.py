@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from sora_jax.nn import frames, taps
+from sora_jax.nn import taps
 from sora_jax.nn.conv import CausalConv3d, causal_conv3d
 
 AGREE = 5e-5
@@ -141,21 +141,3 @@ def test_members_side_by_side_and_no_forward_mode():
     np.testing.assert_allclose(jax.vmap(slope)(both), jnp.stack([slope(w) for w in both]), rtol=1e-4, atol=AGREE)
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(lambda weight: causal_conv3d(x, weight, impl="taps"), (weight,), (weight,))
-
-
-def test_a_convolution_of_doubled_frames_doubles_none():
-    """Four convolutions of the small frames are one of the doubled, with its gradients, in half of the work."""
-    doubled = {impl: frames.DoubledConv(3, 4, impl=impl, rngs=nnx.Rngs(0)) for impl in ("native", "taps")}
-    x, _ = drawn((3, 3, 3))
-    mark = np.random.default_rng(1).normal(size=(2, 5, 12, 8, 4)).astype(np.float32)
-
-    def total(layer, x):
-        return jnp.sum(jnp.sin(layer(x)) * mark)
-
-    native, ours = ((layer(x), *nnx.grad(total, argnums=(0, 1))(layer, x)) for layer in doubled.values())
-    for one, other in zip(jax.tree.leaves(native), jax.tree.leaves(ours), strict=True):
-        assert np.abs(one).max() > 0.1
-        np.testing.assert_allclose(other, one, atol=AGREE)
-    work = {impl: jax.jit(lambda x, layer=layer: layer(x)).lower(x).compile().cost_analysis()["flops"]
-            for impl, layer in doubled.items()}
-    assert work["taps"] < 0.6 * work["native"]
