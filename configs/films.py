@@ -45,7 +45,7 @@ def zoom(start: str) -> ConfigDict:
 
 def shots() -> ConfigDict:
     """From the weights of experiment 006 on, on crops of all sizes from the first half of each shot: clips of 13
-    frames, as long as the half of the shortest shot, in windows of 13×64×64."""
+    frames, the longest that fit into half of the shortest shot, in windows of 13×64×64."""
     config = get_config()
     config.name = "films-shots"
     config.data.manifest = "experiments/008_real_clips/shots.csv"

@@ -95,8 +95,10 @@ def test_only_what_gains_goes_this_way(monkeypatch):
     large, weight = drawn(9, height=20, width=40)
     conv.causal_conv3d(large, weight, impl="taps")
     assert taken == [large.shape]
+    conv.causal_conv3d(large[:, :1, :, :9], weight, impl="taps")
+    monkeypatch.setattr(winograd, "WORK", 0)  # what follows is refused for its own reason
     for x, w in ((large.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)), (large[..., :8], weight[..., :8, :]),
-                 (large[:, :1, :, :9], weight), (large, weight[:, :1, :1]), (large, weight[:1]),
+                 (large, weight[:, :1, :1]), (large, weight[:1]),
                  (jnp.tile(large[:, :, :7, :8], (16, 1, 1, 1, 1)), weight)):
         conv.causal_conv3d(x, w, impl="taps")
     for stride in ((2, 1, 1), (1, 2, 2)):
