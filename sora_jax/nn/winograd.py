@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sora_jax.nn import taps
+from sora_jax.nn import taps, wide
 from sora_jax.nn.taps import Pair
 
 # Frames out of one tile, and the points at which the polynomials are multiplied. Simulated in float32 (576 channels,
@@ -47,40 +47,70 @@ def fits(x: Float[Array, "b f h w c"], weight: Float[Array, "kf kh kw c d"], bef
             and x.dtype == jnp.float32)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def causal(x: Float[Array, "b f h w c"], weight: Float[Array, "3 kh kw c d"], pad: tuple[Pair, Pair],
            before: int) -> Float[Array, "b fo ho wo d"]:
     """`taps.causal` with no stride behind 0 to 2 frames of zeros, to rounding: fo = f + before - 2, at least one.
 
     A frame reaches all outputs of the tiles it is in by rounding, relative to the largest of six frames, so up to three
-    outputs before its own; a NaN or infinity reaches them whole. The sums of frames are made again for the gradients.
+    outputs before its own; a NaN or infinity reaches them whole. The sums of frames are made again for the gradients,
+    of single frames: side by side these gain nothing, and cost memory.
     """
-    return jax.checkpoint(lambda x, weight: _tiled(x, weight, pad, before))(x, weight)
+    return _tiled(x, weight, pad, before, beside=True)
 
 
-def _tiled(x, weight, pad, before):
-    """The first outputs one by one, without the taps that zeros meet, until whole tiles remain; these all at once."""
-    batch, count = len(x), x.shape[1] + before - 2
+def _causal_forward(x, weight, pad, before):
+    return causal(x, weight, pad, before), (x, weight)
+
+
+def _causal_backward(pad, before, kept, ct):
+    return jax.vjp(lambda x, weight: _tiled(x, weight, pad, before, beside=False), *kept)[1](ct)
+
+
+causal.defvjp(_causal_forward, _causal_backward)
+
+
+def _tiled(x, weight, pad, before, beside):
+    """The first outputs one by one, without the taps that zeros meet, until whole tiles remain; these all at once.
+    Frames lie `beside` one another, `b r f n w2 c` as of `wide.folded`, or stay `b f h w c`: the same bits."""
+    (batch, _, h, w, _), count = x.shape, x.shape[1] + before - 2
     tile = max((size for size in POINTS if size <= count), default=count + 1)
     tiles, front = divmod(count, tile)
+    axis, multiply = (2, _beside) if beside else (1, products)
+
+    def laid(x, many):
+        return wide.folded(x, wide.bands((batch, many, h, w), weight.shape[1:]), pad) if beside else x
+
+    def back(y):
+        return wide.unfolded(y, w) if beside else y
 
     def alone(place):
         first = max(0, before - place)
-        seen = [x[:, place + k - before, None] for k in range(first, 3)]
-        return sum(products(seen, weight[first:], pad))
+        seen = laid(x[:, place + first - before : place + 3 - before], 1)
+        seen = [jax.lax.slice_in_dim(seen, k, k + 1, 1, axis) for k in range(3 - first)]
+        return back(sum(multiply(seen, weight[first:], pad)))
 
     outputs = [alone(place) for place in range(front)]
     if tiles:
         a, g, b = transforms(POINTS[tile])
         padded = jnp.pad(x, ((0, 0), (max(0, before - front), 0), (0, 0), (0, 0), (0, 0)))[:, max(0, front - before):]
-        frames = [padded[:, k : k + (tiles - 1) * tile + 1 : tile] for k in range(tile + 2)]  # each `b tiles h w c`
+        z = laid(padded, tiles)
+        frames = [jax.lax.slice_in_dim(z, k, k + (tiles - 1) * tile + 1, tile, axis) for k in range(tile + 2)]
         kernels = jnp.einsum("nk,kpqcd->npqcd", jnp.asarray(g, weight.dtype), weight)
-        multiplied = products([mixed(row, frames) for row in b], kernels, pad)
-        out = jnp.stack([mixed(row, multiplied) for row in a], 2)
+        multiplied = multiply([mixed(row, frames) for row in b], kernels, pad)
+        out = jnp.stack([back(mixed(row, multiplied)) for row in a], 2)
         outputs.append(out.reshape(batch, tiles * tile, *out.shape[3:]))
     return jnp.concatenate(outputs, 1)
 
 
-def mixed(row: np.ndarray, frames: list[Float[Array, "b t h w c"]]) -> Float[Array, "b t h w c"]:
+def _beside(frames, kernels, pad):
+    """`products` of frames that lie beside one another, without gradients."""
+    out = [taps.frame_conv(wide.lines(frame), kernel, (1, 1), ((0, 0), pad[1]))
+           for frame, kernel in zip(frames, kernels, strict=True)]
+    return [line.reshape(*line.shape[:2], *frame.shape[2:-1], -1) for line, frame in zip(out, frames, strict=True)]
+
+
+def mixed(row: np.ndarray, frames: list[Float[Array, "*s c"]]) -> Float[Array, "*s c"]:
     """The sum of frames times the numbers of a row."""
     return sum(float(number) * frame for number, frame in zip(row, frames, strict=True) if number)
 
