@@ -49,8 +49,9 @@ def fits(x: Float[Array, "b f h w c"], weight: Float[Array, "kf kh kw c d"], bef
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def causal(x: Float[Array, "b f h w c"], weight: Float[Array, "3 kh kw c d"], pad: tuple[Pair, Pair],
-           before: int) -> Float[Array, "b fo ho wo d"]:
-    """`taps.causal` with no stride behind 0 to 2 frames of zeros, to rounding: fo = f + before - 2, at least one.
+           before: int) -> Float[Array, "b fo h w d"]:
+    """`taps.causal` with no stride behind 0 to 2 frames of zeros, to rounding: fo = f + before - 2, at least one. `pad`
+    must leave rows and columns as many as they are.
 
     A frame reaches all outputs of the tiles it is in by rounding, relative to the largest of six frames, so up to three
     outputs before its own; a NaN or infinity reaches them whole. The sums of frames are made again for the gradients,
@@ -72,7 +73,7 @@ causal.defvjp(_causal_forward, _causal_backward)
 
 def _tiled(x, weight, pad, before, beside):
     """The first outputs one by one, without the taps that zeros meet, until whole tiles remain; these all at once.
-    Frames lie `beside` one another, `b r f n w2 c` as of `wide.folded`, or stay `b f h w c`: the same bits."""
+    Frames lie `beside` one another, `b r f n w2 c` as of `wide.folded`, or stay `b f h w c`."""
     (batch, _, h, w, _), count = x.shape, x.shape[1] + before - 2
     tile = max((size for size in POINTS if size <= count), default=count + 1)
     tiles, front = divmod(count, tile)
@@ -105,9 +106,7 @@ def _tiled(x, weight, pad, before, beside):
 
 def _beside(frames, kernels, pad):
     """`products` of frames that lie beside one another, without gradients."""
-    out = [taps.frame_conv(wide.lines(frame), kernel, (1, 1), ((0, 0), pad[1]))
-           for frame, kernel in zip(frames, kernels, strict=True)]
-    return [line.reshape(*line.shape[:2], *frame.shape[2:-1], -1) for line, frame in zip(out, frames, strict=True)]
+    return [wide.conv(frame, kernel, pad) for frame, kernel in zip(frames, kernels, strict=True)]
 
 
 def mixed(row: np.ndarray, frames: list[Float[Array, "*s c"]]) -> Float[Array, "*s c"]:

@@ -16,17 +16,15 @@ def drawn(*shape, seed=0):
 def test_bands_are_convolved_as_whole_frames_are(count, pad):
     x = drawn(2, 3, 16, 5, 4)
     kernel = drawn(*(sum(edges) + 1 for edges in pad), 4, 6, seed=1)
-    line = wide.lines(wide.folded(x, count, pad))
-    y = taps.frame_conv(line, kernel, (1, 1), ((0, 0), pad[1]))
-    made = wide.unfolded(y.reshape(2, 16 // count, 3, count, -1, 6), 5)
+    made = wide.unfolded(wide.conv(wide.folded(x, count, pad), kernel, pad), 5)
     np.testing.assert_allclose(made, taps.causal(x, kernel[None], (1, 1), pad, 0), atol=2e-5)
 
 
 def test_a_frame_meets_none_of_its_neighbours():
     x = drawn(1, 3, 16, 5, 4)
-    line = wide.lines(wide.folded(x.at[:, 1].set(jnp.nan), 2, ((1, 1), (1, 1))))
-    y = taps.frame_conv(line, drawn(3, 3, 4, 6), (1, 1), ((0, 0), (1, 1)))
-    seen = np.isnan(wide.unfolded(y.reshape(1, 8, 3, 2, -1, 6), 5)).any((0, 2, 3, 4))
+    pad = ((1, 1), (1, 1))
+    y = wide.conv(wide.folded(x.at[:, 1].set(jnp.nan), 2, pad), drawn(3, 3, 4, 6), pad)
+    seen = np.isnan(wide.unfolded(y, 5)).any((0, 2, 3, 4))
     assert seen.tolist() == [False, True, False]
 
 
@@ -43,10 +41,22 @@ def test_no_more_bands_than_two_cores_need(shape, kernel, count):
     assert wide.bands(shape, kernel) == count
 
 
-@pytest.mark.parametrize("frames", [1, 3, 6, 9])
-def test_the_fast_way_is_the_same_beside_and_apart(frames):
-    x, weight = drawn(2, frames, 32, 24, 16), drawn(3, 3, 3, 16, 8, seed=1)
-    assert wide.bands((2, 1, 32, 24), weight.shape[1:]) > 1
-    made, apart = (jax.jit(lambda x, w, beside=beside: winograd._tiled(x, w, ((1, 1), (1, 1)), 2, beside))(x, weight)
-                   for beside in (True, False))
-    np.testing.assert_allclose(made, apart, atol=1e-6 * float(jnp.abs(apart).max()))
+@pytest.mark.parametrize("before", [0, 1, 2])
+@pytest.mark.parametrize("kernel", [(3, 3), (2, 5)])
+def test_convolutions_in_bands_are_those_of_conv3d_with_gradients_and_in_populations(kernel, before):
+    x, weight = drawn(2, 2, 9, 32, 6, 16), drawn(2, 3, *kernel, 16, 8, seed=1) / 20
+    pad = tuple((k // 2, (k - 1) // 2) for k in kernel)
+    assert wide.bands((2, 1, 32, 6), weight.shape[2:]) > 1
+
+    def total(way):
+        def sines(x, weight):
+            y = way(x, weight)
+            return jnp.sum(jnp.sin(y)), y
+        return jax.jit(jax.vmap(jax.value_and_grad(sines, (0, 1), has_aux=True)))(x, weight)
+
+    (_, want), slopes = total(lambda x, w: jax.lax.conv_general_dilated(
+        x, w, (1, 1, 1), ((before, 0), *pad), dimension_numbers=("NDHWC", "DHWIO", "NDHWC")))
+    (_, made), ours = total(lambda x, w: winograd.causal(x, w, pad, before))
+    for one, other in ((want, made), *zip(slopes, ours, strict=True)):
+        assert one.shape == other.shape
+        assert np.abs(one - other).max() <= 4e-6 * np.abs(one).max()
