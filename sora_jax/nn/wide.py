@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from sora_jax.nn.taps import Pair, frame_conv
 
 # Two pieces of a row: a piece is 2^16 / k positions or more, k = kh kw c sums each (YNNPACK, `choose_split_factors`).
-# On two cores 9×128×128 with 32 channels takes 0.7 of the time of single frames, 9×64×64 with 64 0.65; one core 1.05.
+# On two cores 9×128×128 with 32 channels takes 0.67 of the time of single frames, 9×64×64 with 64 0.69.
 WORTH = 2**17
 CUT = 128  # channels out from which on there are two pieces of a position as well
 ROWS = 8  # a band has as many or more, or its edges, which are there twice, cost more than a core gains

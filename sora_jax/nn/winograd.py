@@ -50,13 +50,15 @@ def fits(x: Float[Array, "b f h w c"], weight: Float[Array, "kf kh kw c d"], bef
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def causal(x: Float[Array, "b f h w c"], weight: Float[Array, "3 kh kw c d"], pad: tuple[Pair, Pair],
            before: int) -> Float[Array, "b fo h w d"]:
-    """`taps.causal` with no stride behind 0 to 2 frames of zeros, to rounding: fo = f + before - 2, at least one. `pad`
-    must leave rows and columns as many as they are.
+    """`taps.causal` with no stride behind 0 to 2 frames of zeros, to rounding: fo = f + before - 2, at least one.
+    Raises ValueError for a `pad` that does not leave rows and columns as many as they are.
 
     A frame reaches all outputs of the tiles it is in by rounding, relative to the largest of six frames, so up to three
     outputs before its own; a NaN or infinity reaches them whole. The sums of frames are made again for the gradients,
-    of single frames: side by side these gain nothing, and cost memory.
+    of single frames: side by side an update took as long.
     """
+    if any(low + high != size - 1 for size, (low, high) in zip(weight.shape[1:3], pad, strict=True)):
+        raise ValueError(f"pad={pad} around a window of {weight.shape[1:3]}: frames would change their size")
     return _tiled(x, weight, pad, before, beside=True)
 
 

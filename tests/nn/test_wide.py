@@ -60,3 +60,9 @@ def test_convolutions_in_bands_are_those_of_conv3d_with_gradients_and_in_populat
     for one, other in ((want, made), *zip(slopes, ours, strict=True)):
         assert one.shape == other.shape
         assert np.abs(one - other).max() <= 4e-6 * np.abs(one).max()
+
+
+@pytest.mark.parametrize("pad", [((0, 0), (1, 1)), ((1, 1), (2, 2))])
+def test_padding_that_changes_the_size_is_refused(pad):
+    with pytest.raises(ValueError, match="change their size"):
+        winograd.causal(drawn(1, 4, 32, 6, 16), drawn(3, 3, 3, 16, 8), pad, 2)
