@@ -106,6 +106,7 @@ def serve() -> None:
     """A side: a line `part clip` on stdin, a line of JSON back; the answer itself lies in the folder."""
     import numpy as np
 
+    door.keep_large_memory()  # of both sides; ours as launch.train does it for such clips
     folder = Path(FOLDER.value)
     do = {"torch": torch_side, "jax": jax_side}[SIDE.value](folder, sizes())
     print(json.dumps({"before": resident()}), flush=True)

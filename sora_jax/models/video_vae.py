@@ -9,7 +9,6 @@ import dataclasses
 import itertools
 import math
 
-import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
@@ -123,7 +122,7 @@ class Encoder(nnx.Module):
         """The next frames, with the caches of all layers."""
         x = rearrange(x, "b f (h p) (w q) c -> b f h w (p q c)", p=self.patch[0], q=self.patch[1])
         x, past = through([*in_turn(self.stem, self.stages, self.downs), *self.middle], x, past)
-        return self.head(jax.nn.silu(self.norm(x))), past
+        return self.head(self.norm.silu(x)), past
 
 
 class Up(nnx.Module):
@@ -165,7 +164,7 @@ class Decoder(nnx.Module):
         """The next latent frames, with the caches of all layers."""
         first, *rest = in_turn(self.stem, self.stages, self.ups)
         x, past = through([first, *self.middle, *rest], z, past)
-        x = self.head(jax.nn.silu(self.norm(x)))
+        x = self.head(self.norm.silu(x))
         return rearrange(x, "b f h w (p q c) -> b f (h p) (w q) c", p=self.patch[0], q=self.patch[1]), past
 
 

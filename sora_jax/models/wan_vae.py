@@ -7,7 +7,6 @@ in its place. At equal weights it is the function of diffusers' AutoencoderKLWan
 import dataclasses
 import math
 
-import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
@@ -138,7 +137,7 @@ class Encoder(nnx.Module):
         """The next frames, with the caches of all layers."""
         inner, last = (None, None) if past is None else past
         x, inner = through([self.stem, *self.down, *self.middle], x, inner)
-        x, last = self.head.stream(jax.nn.silu(self.norm(x)), last)
+        x, last = self.head.stream(self.norm.silu(x), last)
         return self.quant(x), (inner, last)
 
 
@@ -168,7 +167,7 @@ class Decoder(nnx.Module):
         """The next latent frames, with the caches of all layers."""
         inner, last = (None, None) if past is None else past
         x, inner = through([self.stem, *self.middle, *self.up], self.quant(z), inner)
-        x, last = self.head.stream(jax.nn.silu(self.norm(x)), last)
+        x, last = self.head.stream(self.norm.silu(x), last)
         return x, (inner, last)
 
 

@@ -5,7 +5,6 @@ full 3×3×3 convolutions. Norms are over the channels of a position, so time st
 """
 from collections.abc import Callable
 
-import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -30,8 +29,8 @@ class Factored(nnx.Module):
 
     def stream(self, x: Float[Array, "b f h w d"], past: Past) -> tuple[Float[Array, "b f h w d"], Past]:
         """The next frames, with the cache of the convolution in time."""
-        y = self.space(jax.nn.silu(self.norm_space(x)))
-        y, past = self.time.stream(jax.nn.silu(self.norm_time(y)), past)
+        y = self.space(self.norm_space.silu(x))
+        y, past = self.time.stream(self.norm_time.silu(y), past)
         return x + y, past
 
 
@@ -46,6 +45,6 @@ class Residual(nnx.Module):
     def stream(self, x: Float[Array, "b f h w c"], past: Past) -> tuple[Float[Array, "b f h w d"], Past]:
         """The next frames, with the caches of both convolutions."""
         first, second = (None, None) if past is None else past
-        y, first = self.conv1.stream(jax.nn.silu(self.norm1(x)), first)
-        y, second = self.conv2.stream(jax.nn.silu(self.norm2(y)), second)
+        y, first = self.conv1.stream(self.norm1.silu(x), first)
+        y, second = self.conv2.stream(self.norm2.silu(y), second)
         return y + (x if self.shortcut is None else self.shortcut(x)), (first, second)

@@ -5,6 +5,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from sora_jax.nn.axes import param
+from sora_jax.nn.norm_silu import norm_silu
 
 
 class RMSNorm(nnx.Module):
@@ -18,6 +19,12 @@ class RMSNorm(nnx.Module):
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.epsilon)
         return (y * self.scale[...]).astype(x.dtype)
+
+    def silu(self, x: Float[Array, "*s d"]) -> Float[Array, "*s d"]:
+        """silu of the norm."""
+        if jax.default_backend() == "cpu":
+            return norm_silu(x, self.scale[...], self.epsilon)
+        return jax.nn.silu(self(x))
 
 
 class LayerNorm(nnx.Module):

@@ -2,10 +2,11 @@
 
 XLA's CPU conv3d is 3 to 19 times slower than the 2-D form, and autodiff's weight gradient is a convolution whose kernel
 is the whole frame: 1.5 to 7 times slower than the matmul here, which lays the windows of a few frames or rows of `x`,
-channels first, beside the cotangents of the taps of time. Large kernels of three frames go through `winograd.py`, which
-does so tap by tap. Reverse mode only: forward mode raises TypeError.
+channels first, beside the cotangents of the taps of time. Large kernels of three frames go through `winograd.py`.
+Reverse mode only: forward mode raises TypeError.
 """
 import functools
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -22,6 +23,10 @@ SMALL = 64
 # Bytes of a clip from which on a convolution walks its frames one by one: taps of all frames side by side no longer fit
 # a cache. The same bits; at 2 MiB a frame 28 % less time (32 channels, 128×128), at 0.5 MiB 13 to 28 %.
 LARGE = 2**22
+
+# Windows up to which each meets the cotangents in a matmul of its own: four side by side are one slow loop to XLA (2.4
+# times as long at 64×64 with 64 channels, 1.3 at 32×32 with 128), nine are copied one by one.
+FEW = 4
 
 Pair = tuple[int, int]
 
@@ -74,12 +79,14 @@ def _forward(x, weight, stride, pad, before):
 
 
 def _backward(stride, pad, before, kept, ct):
-    """The cotangents that a frame of x meets at its taps, latest tap first, give both gradients."""
+    """The cotangents that a frame of x meets at its taps, latest tap first, give that of x. The frames that one of
+    those meets, or they that a frame meets, whichever is less, give that of the weights."""
     x, weight = kept
-    kf = len(weight)
+    kf, narrow = len(weight), weight.shape[3] < weight.shape[4]
     edges = kf - 1 - before, kf - 1
-    cts = rearrange(side_by_side(ct, kf, *edges), "b f h w d -> (b f) h w d")
-    flat = rearrange(x, "b f h w c -> (b f) h w c")
+    cts = ct if narrow else side_by_side(ct, kf, *edges)
+    near = side_by_side(x, kf, before, 0) if narrow else x
+    near, cts = (rearrange(part, "b f h w c -> (b f) h w c") for part in (near, cts))
     kernel = rearrange(weight[::-1], "kf kh kw c d -> kh kw c (kf d)")
 
     flipped = rearrange(kernel[::-1, ::-1], "kh kw c k -> kh kw k c")
@@ -91,9 +98,12 @@ def _backward(stride, pad, before, kept, ct):
         return jax.linear_transpose(lambda frames: frame_conv(frames, kernel, stride, pad), blank)(near)[0]
 
     if weight.shape[1] * weight.shape[2] > 1 and ct.shape[2] * ct.shape[3] >= SMALL:
-        slope = weight_slope(flat, cts, weight.shape[1:3], stride, pad).astype(weight.dtype)
+        slope = weight_slope(near, cts, weight.shape[1:3], stride, pad).astype(weight.dtype)
     else:
-        slope = jax.vjp(lambda kernel: frame_conv(flat, kernel, stride, pad), kernel)[1](cts)[0]
+        blank = jnp.zeros((*weight.shape[1:3], near.shape[3], cts.shape[3]), weight.dtype)
+        slope = jax.vjp(lambda kernel: frame_conv(near, kernel, stride, pad), blank)[1](cts)[0]
+    if narrow:
+        return over_taps(ct, kf, *edges, back), rearrange(slope, "kh kw (kf c) d -> kf kh kw c d", kf=kf)
     return over_taps(ct, kf, *edges, back), rearrange(slope, "kh kw c (kf d) -> kf kh kw c d", kf=kf)[::-1]
 
 
@@ -117,18 +127,26 @@ def weight_slope(x: Float[Array, "n h w c"], ct: Float[Array, "n ho wo d"], size
     full = [(out + more) * s for out, more, s in zip((bands * rows, wo), reach, stride, strict=True)]
     cut = [(start, full_ - length - start) for (start, _), full_, length in zip(pad, full, x.shape[1:3], strict=True)]
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, groups * frames - n, 0), *((*edge, 0) for edge in cut), (0, 0, 0)))
-    x = rearrange(x, "(g n) (h p) (w q) c -> g p q c n h w", g=groups, p=stride[0], q=stride[1])
+    few = kh * kw <= FEW
+    x = rearrange(x, f"(g n) (h p) (w q) c -> g p q {'n h w c' if few else 'c n h w'}", g=groups, p=stride[0],
+                  q=stride[1])
     ct = jnp.pad(ct, ((0, groups * frames - n), (0, bands * rows - ho), (0, 0), (0, 0)))
     ct = ct.reshape(groups, frames, bands * rows, wo, d)
+    axis = 1 if few else 2  # of the rows
 
     def block(total, index):
         group, row = index // bands, index % bands * rows
-        near = lax.dynamic_slice_in_dim(x[group], row, rows + reach[0], 4)
-        windows = [near[i % stride[0], j % stride[1], :, :, i // stride[0] :][:, :, :rows, j // stride[1] :][..., :wo]
-                   for i in range(kh) for j in range(kw)]
+        near = lax.dynamic_slice_in_dim(x[group], row, rows + reach[0], 2 + axis)
         right = lax.dynamic_slice_in_dim(ct[group], row, rows, 1).reshape(-1, d)
-        left = jnp.concatenate(windows).reshape(-1, len(right))
-        return total + jnp.matmul(left, right, preferred_element_type=jnp.float32), None
+        windows = []
+        for i, j in itertools.product(range(kh), range(kw)):
+            seen = near[i % stride[0], j % stride[1]]
+            for start, length, along in ((i // stride[0], rows, axis), (j // stride[1], wo, axis + 1)):
+                seen = lax.slice_in_dim(seen, start, start + length, axis=along)
+            windows.append(seen)
+        lefts = [w.reshape(-1, c).T for w in windows] if few else [jnp.concatenate(windows).reshape(-1, len(right))]
+        products = [jnp.matmul(left, right, preferred_element_type=jnp.float32) for left in lefts]
+        return total + jnp.concatenate(products), None
 
     total, _ = lax.scan(block, jnp.zeros((kh * kw * c, d)), jnp.arange(groups * bands))
     return total.reshape(kh, kw, c, d)

@@ -26,11 +26,13 @@ def bands(shape: tuple[int, int, int, int], kernel: tuple[int, int, int, int]) -
     return count
 
 
-def folded(x: Float[Array, "b f h w c"], count: int, pad: tuple[Pair, Pair]) -> Float[Array, "b r f n w2 c"]:
+def folded(x: Float[Array, "b f h w c"], count: int, pad: tuple[Pair, Pair],
+           time: Pair = (0, 0)) -> Float[Array, "b r fo n w2 c"]:
     """`count` bands of each frame, with the rows above and below that their windows see, r = h / count + low + high;
-    zeros between frames and bands, w2 = w + max(low, high) of the columns. `count` divides h."""
+    zeros between frames and bands, w2 = w + max(low, high) of the columns, and frames of zeros at both ends, fo = f +
+    sum(time). `count` divides h."""
     rows, edges = x.shape[2] // count, sum(pad[0])
-    x = jnp.pad(x, ((0, 0), (0, 0), pad[0], (0, max(pad[1])), (0, 0)))
+    x = jnp.pad(x, ((0, 0), time, pad[0], (0, max(pad[1])), (0, 0)))  # once: of two pads XLA makes a slow loop
     cut = [x[:, :, start : start + rows + edges] for start in range(0, rows * count, rows)]
     return rearrange(jnp.stack(cut), "n b f r w c -> b r f n w c")
 

@@ -130,3 +130,40 @@ def test_memory_that_was_freed_is_kept_unless_the_environment_says_how(tmp_path)
     (tmp_path / "jax_plugins").mkdir()
     assert faults("door", PYTHONPATH=str(tmp_path)) >= 32, "an accelerator's plugin"
     assert faults("door", PYTHONPATH=str(tmp_path), JAX_PLATFORMS="cpu") <= plain // 8
+
+
+LARGE = """
+import concurrent.futures, resource, sys
+import numpy as np
+from launch import door
+
+door.keep_memory()
+if sys.argv[-1] == "large":
+    door.keep_large_memory()
+with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    for turn in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        pool.submit(lambda: np.ones(1 << 26, np.float32).sum()).result()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_large_memory_of_threads_is_kept_where_a_door_asks_for_it():
+    def faults(how):
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+        return int(subprocess.run([sys.executable, "-c", LARGE, how], cwd=ROOT, env={**env, "JAX_PLATFORMS": "cpu"},
+                                  check=True, text=True, capture_output=True, timeout=120).stdout)
+
+    usual = faults("usual")
+    assert usual >= 128, "256 MiB of fresh pages, huge or not"
+    assert faults("large") <= usual // 8
+
+
+def test_training_asks_for_it_where_an_autoencoder_is_large():
+    code = ("import sys\nfrom absl import flags\nfrom launch import train\nfrom configs import dit, vae, wan\n"
+            "small, clip = vae.get_config(), wan.get_config()\nsmall.train.batch = 8\nclip.train.batch = 1\n"
+            "print(*map(train.large, (vae.get_config(), clip, small, dit.get_config())))")
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, timeout=120,
+                            check=False)
+    assert result.stdout.split() == ["True", "True", "False", "False"], result.stderr

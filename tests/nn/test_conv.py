@@ -13,7 +13,8 @@ from sora_jax.nn.conv import CausalConv3d, causal_conv3d
 AGREE = 5e-5
 SHAPES = [((3, 3, 3), (1, 1, 1)), ((3, 3, 3), (2, 2, 2)), ((3, 1, 1), (1, 1, 1)), ((1, 3, 3), (1, 2, 2)),
           ((1, 1, 1), (1, 1, 1)), ((3, 3, 3), (2, 1, 1)), ((2, 5, 3), (1, 1, 1)), ((4, 3, 3), (4, 1, 1)),
-          ((3, 2, 4), (1, 2, 1)), ((3, 1, 1), (2, 1, 1)), ((1, 1, 1), (1, 2, 2))]
+          ((3, 2, 4), (1, 2, 1)), ((3, 1, 1), (2, 1, 1)), ((1, 1, 1), (1, 2, 2)), ((2, 2, 2), (1, 1, 1)),
+          ((1, 2, 2), (1, 2, 2))]
 
 
 def drawn(kernel, frames=5, height=6, width=4, cin=3, cout=2):
@@ -109,14 +110,15 @@ def test_chunks_with_their_cache_are_the_whole(kernel, stride, impl):
     np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=AGREE)
 
 
-@pytest.mark.parametrize("block", [16, 40, 1024])
+@pytest.mark.parametrize("block, cout", [(16, 2), (40, 5), (1024, 2), (1024, 5)])
 @pytest.mark.parametrize("kernel, stride", SHAPES)
 @pytest.mark.parametrize("streamed", [False, True])
-def test_the_matmul_of_windows_is_the_gradient(monkeypatch, kernel, stride, streamed, block):
-    """Blocks of some rows, of a frame or two, and of all, none of which divides the clip; with a cache and without."""
+def test_the_matmul_of_windows_is_the_gradient(monkeypatch, kernel, stride, streamed, block, cout):
+    """Blocks of some rows, of a frame or two, and of all, none of which divides the clip; with a cache and without;
+    more channels in than out, whose cotangents lie side by side, and fewer, which do so themselves."""
     monkeypatch.setattr(taps, "BLOCK", block)
     monkeypatch.setattr(taps, "SMALL", 1)
-    x, weight = drawn(kernel, frames=4 * stride[0] + (not streamed), height=9, width=7)
+    x, weight = drawn(kernel, frames=4 * stride[0] + (not streamed), height=9, width=7, cout=cout)
     past = drawn(kernel, frames=kernel[0] - 1, height=9, width=7)[0] if streamed else None
 
     def slopes(impl):

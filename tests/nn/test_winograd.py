@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sora_jax.nn import conv, taps, winograd
+from sora_jax.nn import conv, taps, toom_cook, winograd
 
 AGREE = 4e-6  # of the largest value; taps side by side stay within 1e-6
 FRAMES = [*((frames, 2) for frames in range(1, 12)), *((frames, 1) for frames in range(2, 9)),
@@ -18,9 +18,9 @@ def drawn(frames, kernel=(3, 3, 3), cin=24, cout=20, height=6, width=5):
     return jnp.asarray(x, jnp.float32), jnp.asarray(weight / np.sqrt(weight[..., 0].size), jnp.float32)
 
 
-@pytest.mark.parametrize("tile", winograd.POINTS)
+@pytest.mark.parametrize("tile", toom_cook.POINTS)
 def test_the_transforms_filter_exactly(tile):
-    a, g, b = winograd.transforms(winograd.POINTS[tile])
+    a, g, b = toom_cook.transforms(toom_cook.POINTS[tile], 3)
     rng = np.random.default_rng(0)
     weight, x = rng.normal(size=3), rng.normal(size=tile + 2)
     np.testing.assert_allclose(a @ ((g @ weight) * (b @ x)), np.correlate(x, weight), atol=1e-13)
@@ -29,7 +29,7 @@ def test_the_transforms_filter_exactly(tile):
 
 @pytest.mark.parametrize("tile, times", [(2, 1.6), (4, 2.8)])
 def test_in_float32_they_are_off_by_little_more_than_sums(tile, times):
-    a, g, b = (matrix.astype(np.float32) for matrix in winograd.transforms(winograd.POINTS[tile]))
+    a, g, b = (matrix.astype(np.float32) for matrix in toom_cook.transforms(toom_cook.POINTS[tile], 3))
     rng = np.random.default_rng(0)
     x, weight = (rng.normal(size=size).astype(np.float32) for size in ((tile + 2, 2000, 576), (3, 576, 8)))
     want = np.stack([sum(x[j + k].astype(float) @ weight[k] for k in range(3)) for j in range(tile)])
