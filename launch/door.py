@@ -87,9 +87,9 @@ def keep_memory() -> None:
 
 def keep_large_memory() -> None:
     """`keep_memory` of buffers over 64 MiB, which glibc can keep only in its first arena: all threads share that one.
-    To be called before JAX makes threads. An update of Wan's autoencoder of 9×128×128 (1.1 GB) takes 0.7 to 0.9 of its
-    time, the more so where other processes take and free memory; small updates take longer (w64d4 1.4 times, w32d2
-    1.6), so it is for those that know theirs to be large."""
+    To be called before JAX makes threads. An update of Wan's autoencoder of 9×128×128 (1.1 GB) takes 0.9 of its
+    time, and 0.6 where another process takes and frees gigabytes between updates; small updates take longer (w64d4 1.4
+    times, w32d2 1.6), so it is for those that know theirs to be large."""
     _mallopt(ONE_ARENA)
 
 

@@ -15,10 +15,13 @@ from sora_jax.nn.taps import Pair
 from sora_jax.nn.toom_cook import POINTS, mixed, plain, tiling, transforms
 
 ROWS = 4  # of a tile
-# Of one block: channels times positions (tiles of rows, by columns), 36 sums of three columns each: 3.5 MB. One core,
-# 9 frames, beside half of it and twice as much: 32 channels at 128×128 0.65 and 1, 64 at 64×64 1 and 0.85.
+# Of one block: channels times positions (tiles of rows, by columns), 36 sums of three columns each: 3.5 MB. Twice as
+# much takes 1.25 times as long on one core: 9 frames, 32 channels at 128×128 and 64 at 64×64; 1.5 times: 128 at 32×32.
 CELLS = 2**13
-DEEP = 128  # positions of a block at least, if there are so many: adding what it gives takes as long as 100 of them
+DEEP = 128  # positions of a block at least: with half, 8×8 with 192 channels takes 1.3 times as long
+# Positions of all tiles together from which on rows are summed: twice as many, and 3×16×16 with 128 channels takes 3
+# times as long.
+WORTH = 256
 MANY = 8  # tiles of small frames in one block at most
 
 
@@ -41,7 +44,7 @@ def _walk(x, ct, span, time, size, pad):
     """Of `span` = (seen, first, tiles, tile): the cotangents of `tiles` tiles from frame `first` on, which see `x` from
     frame `seen` on, maybe before the first. No padded copy of `x` is made: XLA would make it with `x`, and keep it."""
     (seen, first, tiles, tile), (kh, kw), (batch, _, h, w, c), d = span, size, x.shape, ct.shape[-1]
-    rows = transforms(POINTS[ROWS], ROWS) if kh == 3 and batch * tiles * h * w >= ROWS * DEEP else plain(kh)
+    rows = transforms(POINTS[ROWS], ROWS) if kh == 3 and batch * tiles * h * w >= WORTH else plain(kh)
     high, room = rows[1].shape[1], max(DEEP, CELLS // c)
     across = -(-w // room)
     wide = -(-w // across)

@@ -161,7 +161,7 @@ def test_large_memory_of_threads_is_kept_where_a_door_asks_for_it():
 
 
 def test_training_asks_for_it_where_an_autoencoder_is_large():
-    code = ("import sys\nfrom absl import flags\nfrom launch import train\nfrom configs import dit, vae, wan\n"
+    code = ("from launch import train\nfrom configs import dit, vae, wan\n"
             "small, clip = vae.get_config(), wan.get_config()\nsmall.train.batch = 8\nclip.train.batch = 1\n"
             "print(*map(train.large, (vae.get_config(), clip, small, dit.get_config())))")
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, timeout=120,

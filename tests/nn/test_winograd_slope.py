@@ -27,6 +27,7 @@ def test_blocks_of_any_size_give_the_gradient(monkeypatch, size, frames, before,
     """Blocks of a column or some, of one tile of rows or more, which do not divide the frame."""
     monkeypatch.setattr(winograd_slope, "CELLS", cells)
     monkeypatch.setattr(winograd_slope, "DEEP", 1)
+    monkeypatch.setattr(winograd_slope, "WORTH", 1)
     x, ct = drawn(2, frames, height, width, 4), drawn(2, frames + before - 2, height, width, 3, seed=1)
     made = winograd_slope.weight_slope(x, ct, size, edges(size), before)
     _, back = jax.vjp(lambda weight: jax.lax.conv_general_dilated(
@@ -56,4 +57,3 @@ def test_what_it_needs_does_not_grow_with_the_clip():
         return slope.lower(x, x).compile().memory_analysis().temp_size_in_bytes
 
     assert needed(33) == needed(17)
-
